@@ -1,0 +1,263 @@
+"""What happens in a build, as a stream.
+
+Every floor says what it does by calling an `Emit` function with one of these values; everything that people
+see is folded from them (`bknb.display.model`). The first four mirror BuildKit's Status stream
+(api/services/control/control.proto). A `VertexEvent` is the state as of now: a later one for the same digest
+replaces the earlier. Events are plain data and turn into JSON and back without loss: a recorded stream
+replays.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from bknb.digest import Digest
+from bknb.errors import Range
+
+
+class Outcome(enum.StrEnum):
+    """How a vertex came to its result, told apart honestly."""
+
+    DEFINITION = "definition"
+    """Cached: its definition and all of its inputs' keys were known."""
+    CONTENT = "content"
+    """Cached: the definition was new, the content of its inputs was known."""
+    REMOTE = "remote"
+    """Cached: an imported cache had it."""
+    RAN = "ran"
+    MERGED = "merged"
+    """It ran once for this and another vertex with the same key."""
+    SKIPPED = "skipped"
+    """Nothing that was asked for needs it."""
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+    @property
+    def cached(self) -> bool:
+        """Whether no work was done because a cache had the result."""
+        return self in (Outcome.DEFINITION, Outcome.CONTENT, Outcome.REMOTE)
+
+
+class Phase(enum.StrEnum):
+    """What a decision is about."""
+
+    KEY = "key"
+    """Looking for the vertex by its definition."""
+    CONTENT = "content"
+    """Looking for it by the content of its inputs."""
+    LOAD = "load"
+    EXECUTE = "execute"
+    WAIT = "wait"
+    """Waiting is a decision too; the cause says for what."""
+    PULL = "pull"
+    FILTER = "filter"
+    """Files that were withheld from a context."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildEvent:
+    """The beginning and the end of one build.
+
+    Attributes:
+        build: the id of the record.
+        time: unix seconds.
+        finished: False for the first of the two.
+        title: what people call the build: tag, target or file.
+        dockerfile: the source text, for excerpts ("" for LLB).
+        filename: its name.
+        frontend: which frontend ran, in words ("built-in dockerfile/1.26").
+        error: why it failed; "" if it did not.
+        result: digest of what was made, if anything was.
+        cancelled: it was stopped by its user.
+    """
+
+    build: str
+    time: float
+    finished: bool = False
+    title: str = ""
+    dockerfile: str = ""
+    filename: str = ""
+    frontend: str = ""
+    error: str = ""
+    result: str = ""
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VertexEvent:
+    """One vertex as it is now.
+
+    Attributes:
+        digest: of the vertex in the definition that was asked for.
+        name: for people ("[build 2/4] RUN make").
+        inputs: digests of the vertices that it reads, in order.
+        kind: ``image local git http oci-layout exec file merge diff build passthrough internal``.
+        stage: the stage's name, "" where there is none.
+        ranges: the lines of the Dockerfile that it comes from.
+        started: unix seconds; None while it waits, and for ever if it never starts.
+        completed: unix seconds; None while it is not done.
+        outcome: None while it is not known.
+        error: one line when it failed.
+        size: bytes that its result adds, None where not known.
+        result: digest of its content key or layer, "" where not known.
+        solver_digest: the digest that the cache knows it by, if another.
+        progress_group: id of the group that it is shown in.
+        note: a remark for people ("from this store", "mirror 127.0.0.1:5000").
+        command: the instruction without the "[stage n/m]" prefix.
+    """
+
+    digest: Digest
+    name: str
+    inputs: tuple[Digest, ...] = ()
+    kind: str = ""
+    stage: str = ""
+    ranges: tuple[Range, ...] = ()
+    started: float | None = None
+    completed: float | None = None
+    outcome: Outcome | None = None
+    error: str = ""
+    size: int | None = None
+    result: str = ""
+    solver_digest: str = ""
+    progress_group: str = ""
+    note: str = ""
+    command: str = ""
+
+    @property
+    def cached(self) -> bool:
+        """As in BuildKit's Vertex message."""
+        return self.outcome is not None and self.outcome.cached
+
+
+@dataclass(frozen=True, slots=True)
+class StatusEvent:
+    """Progress of one thing inside of a vertex: a layer's download, a context's transfer.
+
+    `current` and `total` are bytes, or files where the name says so; total 0 is unknown.
+    """
+
+    vertex: Digest
+    id: str
+    current: int
+    total: int
+    time: float
+    name: str = ""
+    started: float | None = None
+    completed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """Output of a step as it came: stream 1 is stdout, 2 is stderr."""
+
+    vertex: Digest
+    stream: int
+    data: bytes
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class WarningEvent:
+    """A build check that spoke (level 1 is a warning), or another remark about a vertex."""
+
+    vertex: Digest
+    level: int
+    short: str
+    detail: tuple[str, ...] = ()
+    url: str = ""
+    filename: str = ""
+    ranges: tuple[Range, ...] = ()
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionEvent:
+    """A decision of the solver, where it fell: what "why" is made of.
+
+    Attributes:
+        sequence: counts decisions of one build from 1.
+        vertex: whom it is about.
+        phase: what was decided.
+        outcome: a word of a closed vocabulary for the phase: hit, miss, ignored (``--no-cache``), merged,
+            loaded, lost (a result that was gone), begin, end, withheld.
+        causes: what decided it: cache keys, or for WAIT one of ``slot lock input pull session content-hash``.
+        time: unix seconds.
+    """
+
+    sequence: int
+    vertex: Digest
+    phase: Phase
+    outcome: str
+    causes: tuple[str, ...]
+    time: float
+
+
+Event: TypeAlias = BuildEvent | VertexEvent | StatusEvent | LogEvent | WarningEvent | DecisionEvent
+Emit: TypeAlias = Callable[[Event], None]
+
+_TYPES: Mapping[str, type[Any]] = {
+    "build": BuildEvent, "vertex": VertexEvent, "status": StatusEvent, "log": LogEvent,
+    "warning": WarningEvent, "decision": DecisionEvent,
+}  # fmt: skip
+_NAMES = {type_: name for name, type_ in _TYPES.items()}
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """An event as JSON values, its kind under "event"; fields that have their default are left out.
+
+    >>> from_json(to_json(LogEvent(Digest("sha256:a"), 1, b"hi", 2.0)))
+    LogEvent(vertex='sha256:a', stream=1, data=b'hi', time=2.0)
+    """
+    values: dict[str, Any] = {"event": _NAMES[type(event)]}
+    for field in dataclasses.fields(event):
+        value = getattr(event, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bytes):
+            value = base64.b64encode(value).decode()
+        elif field.name == "ranges":
+            value = [[r.start_line, r.start_character, r.end_line, r.end_character] for r in value]
+        values[field.name] = value
+    return values
+
+
+def from_json(values: Mapping[str, Any]) -> Event:
+    """The event that `to_json` wrote; unknown fields of a newer version are passed over.
+
+    Raises:
+        ValueError: not an event.
+    """
+    type_ = _TYPES.get(str(values.get("event")))
+    if type_ is None:
+        raise ValueError(f"unknown event {values.get('event')!r}")
+    known: dict[str, Any] = {}
+    for field in dataclasses.fields(type_):
+        if field.name in values:
+            known[field.name] = _READ.get(field.name, _same)(values[field.name])
+    try:
+        event: Event = type_(**known)
+    except TypeError as error:
+        raise ValueError(f"not a whole {values['event']} event: {error}") from None
+    return event
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "digest": Digest,
+    "vertex": Digest,
+    "inputs": lambda value: tuple(Digest(digest) for digest in value),
+    "ranges": lambda value: tuple(Range(*numbers) for numbers in value),
+    "detail": tuple,
+    "causes": tuple,
+    "data": base64.b64decode,
+    "phase": Phase,
+    "outcome": lambda value: Outcome(value) if value in set(Outcome) else value,
+}
