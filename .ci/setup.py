@@ -18,7 +18,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +37,7 @@ APT_TRIES = 5
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package, the file that shows it is there, and its programs that also work when only unpacked."""
+    """A Debian package, the file that shows it is there, its programs that also work when only unpacked."""
 
     name: str
     shown_by: str
@@ -74,13 +73,13 @@ def say(text: str) -> None:
     print(f"setup: {text}", flush=True)
 
 
-def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
-    """Runs a command to its end; on failure shows what it printed and stops with one line."""
+def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path = ROOT, must: bool = True) -> None:
+    """Runs a command to its end; if it must succeed and fails, shows what it printed and stops."""
     done = subprocess.run(
         [str(word) for word in command], cwd=cwd, env=env, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    if done.returncode:
+    if done.returncode and must:
         print(done.stdout[-4000:], file=sys.stderr)
         raise SystemExit(f"setup: failed ({done.returncode}): {' '.join(map(str, command))[:200]}")
 
@@ -188,13 +187,20 @@ def make_oldest() -> None:
     if not environment.stamped("oldest", value):
         with environment.stamping("oldest", value):
             (environment.stamps / "minimums.txt").write_text(pins)
-            environment.pip("--no-compile", "-r", environment.stamps / "minimums.txt", "hatchling", "editables")
+            environment.pip(
+                "--no-compile", "-r", environment.stamps / "minimums.txt", "hatchling", "editables"
+            )
     environment.install_bknb()
 
 
 def missing(packages: Iterable[Package]) -> list[Package]:
     """The packages of which this machine shows no trace."""
     return [package for package in packages if not Path(package.shown_by).exists()]
+
+
+def apt_update(env: dict[str, str], *options: str) -> None:
+    """Renews the lists; one source of several that does not answer is no reason to stop here."""
+    run("apt-get", *options, "update", "-qq", env=env, must=False)
 
 
 def apt_install(names: list[str]) -> None:
@@ -210,7 +216,7 @@ def apt_install(names: list[str]) -> None:
         for attempt in range(1, APT_TRIES + 1):
             try:
                 if attempt > 1 or not list(Path("/var/lib/apt/lists").glob("*_Packages*")):
-                    run("apt-get", "update", "-qq", env=env)
+                    apt_update(env)
                 run("apt-get", "install", "-y", "-qq", "--no-install-recommends",
                     "-o", "DPkg::Lock::Timeout=300", *names, env=env)  # fmt: skip
                 return
@@ -232,7 +238,7 @@ def apt_unpack(environment: Environment, packages: list[Package]) -> None:
     names = [name for package in packages for name in (package.name, *package.libraries)]
     say(f"unpacking {' '.join(names)} into {deb.relative_to(ROOT)}")
     env = {**os.environ, "PATH": ADMIN_PATH}
-    run("apt-get", *options, "update", env=env)
+    apt_update(env, *options)
     run("apt-get", *options, "download", *names, env=env, cwd=state)
     for archive in sorted(state.glob("*.deb")):
         run("dpkg-deb", "-x", archive, deb)
