@@ -292,11 +292,16 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class LayerBlob:
-    """A layer as a blob: `diff_id` is the digest of its tar, `compressor` what made the bytes."""
+    """A layer as a blob: `diff_id` is the digest of its tar, `compressor` what made the bytes.
+
+    `created` (unix seconds) and `description` are those of the layer's record: an image's history tells them.
+    """
 
     descriptor: Descriptor
     diff_id: Digest
     compressor: str = ""
+    created: float | None = None
+    description: str = ""
 
 
 class Ref(Protocol):
