@@ -73,15 +73,21 @@ def say(text: str) -> None:
     print(f"setup: {text}", flush=True)
 
 
-def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path = ROOT, must: bool = True) -> None:
-    """Runs a command to its end; if it must succeed and fails, shows what it printed and stops."""
+def attempt(*command: str | Path, env: dict[str, str] | None = None, cwd: Path = ROOT) -> tuple[int, str]:
+    """Runs a command to its end; returns its exit code and what it printed."""
     done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=env, text=True,
+        command, cwd=cwd, env=env, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    if done.returncode and must:
-        print(done.stdout[-4000:], file=sys.stderr)
-        raise SystemExit(f"setup: failed ({done.returncode}): {' '.join(map(str, command))[:200]}")
+    return done.returncode, done.stdout
+
+
+def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
+    """Runs a command to its end; if it fails, shows what it printed and stops with one line."""
+    code, printed = attempt(*command, env=env, cwd=cwd)
+    if code:
+        print(printed[-4000:], file=sys.stderr)
+        raise SystemExit(f"setup: failed ({code}): {' '.join(map(str, command))[:200]}")
 
 
 def digest_of(paths: Iterable[Path], *words: str) -> str:
@@ -200,7 +206,7 @@ def missing(packages: Iterable[Package]) -> list[Package]:
 
 def apt_update(env: dict[str, str], *options: str) -> None:
     """Renews the lists; one source of several that does not answer is no reason to stop here."""
-    run("apt-get", *options, "update", "-qq", env=env, must=False)
+    attempt("apt-get", *options, "update", "-qq", env=env)
 
 
 def apt_install(names: list[str]) -> None:
