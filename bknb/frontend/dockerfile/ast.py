@@ -1,0 +1,487 @@
+"""The typed tree of a Dockerfile: one frozen dataclass per instruction.
+
+Two levels, as in BuildKit. A `Node` is one instruction cut into words (frontend/dockerfile/parser); it
+exists for every instruction that could be cut, known or not. An `Instruction` is what a node means
+(frontend/dockerfile/instructions); nothing in it is expanded yet, since a variable's value is known only
+when stages are walked: `expansion` makes the expanded copy.
+
+Texts are `str`. Bytes of the file that are not UTF-8 are kept as surrogate escapes (PEP 383), so
+``text.encode("utf-8", "surrogateescape")`` gives the file's bytes back. Flag values are the one exception:
+BuildKit reads them byte by byte as Latin-1 (NOTES: "latin1-flag-bytes"), and so do we.
+
+Lines count from 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bknb.errors import DockerfileError, Range
+from bknb.frontend.dockerfile.gotext import lower, quote, quote_list, trim_space
+
+
+def line_ranges(start: int, end: int) -> tuple[Range, ...]:
+    """One range for each line, the form in which BuildKit reports places (parser/errors.go toRanges)."""
+    return tuple(Range(line, 0, line, 0) for line in range(start, max(start, end) + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Heredoc:
+    """One here-document.
+
+    Attributes:
+        name: the terminator, quotes removed.
+        content: the body as it stands in the file, with its tabs even when `chomp` is set.
+        expand: variables in the body are expanded (the terminator was not quoted).
+        chomp: `<<-`, leading tabs do not count; see `heredoc.chomped`.
+        fd: the number before `<<`, 0 if none.
+    """
+
+    name: str
+    content: str
+    expand: bool
+    chomp: bool
+    fd: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One instruction, cut into words but not understood.
+
+    Attributes:
+        keyword: the instruction word as written; may be unknown, may be empty.
+        args: the words after it. What a word is depends on the instruction: the whole rest of the line
+            (RUN in shell form), one item (JSON form), a key, a value and "=" or "" (ENV, LABEL).
+            ONBUILD has one `Node` here.
+        flags: the `--name=value` words before the arguments, escapes and quotes removed.
+        json: the arguments were a JSON array of strings.
+        original: the instruction in one line, continuations joined and comments removed, without heredocs.
+        start_line, end_line: first and last line, heredocs included; 0 in a node below ONBUILD.
+        comments: the comment lines right above it, a blank comment starts anew.
+    """
+
+    keyword: str
+    args: tuple[str | Node, ...]
+    flags: tuple[str, ...]
+    json: bool
+    original: str
+    start_line: int = 0
+    end_line: int = 0
+    comments: tuple[str, ...] = ()
+    heredocs: tuple[Heredoc, ...] = ()
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """Every line of it."""
+        return line_ranges(self.start_line, self.end_line)
+
+    def flat_args(self) -> tuple[str, ...]:
+        """The arguments as words only: below ONBUILD, the inner instruction's word and arguments."""
+        words: list[str] = []
+        for arg in self.args:
+            if isinstance(arg, Node):
+                words.append(arg.keyword)
+                words.extend(arg.flat_args())
+            else:
+                words.append(arg)
+        return tuple(words)
+
+    def dump(self) -> str:
+        """The node as an s-expression, as BuildKit's parser tests print it."""
+        parts = [lower(self.keyword)]
+        if self.flags:
+            parts.append(" " + quote_list(self.flags))
+        for arg in self.args:
+            parts.append(f" ({arg.dump()})" if isinstance(arg, Node) else " " + quote(arg))
+        return trim_space("".join(parts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """What every instruction has.
+
+    Attributes:
+        keyword: the instruction word as written.
+        text: the instruction as in `Node.original`, trimmed: what names a step and stands in history.
+        start_line, end_line: first and last line, heredocs included.
+        comments: see `Node.comments`; a `check=` line among them changes the lint rules of this
+            instruction only.
+    """
+
+    keyword: str
+    text: str
+    start_line: int
+    end_line: int
+    comments: tuple[str, ...] = ()
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """Every line of it."""
+        return line_ranges(self.start_line, self.end_line)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """`key=value`, or the old form `key value` when `legacy`. Quotes are still there."""
+
+    key: str
+    value: str
+    legacy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ArgDefinition:
+    """`key` or `key=default` of an ARG; `doc` is the comment above that begins with the key."""
+
+    key: str
+    value: str | None = None
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class From(Instruction):
+    """`FROM [--platform=P] BASE [AS NAME]`; `name` is in lower case, "" if none."""
+
+    base: str
+    name: str = ""
+    platform: str = ""
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arg(Instruction):
+    """`ARG A B=1`."""
+
+    args: tuple[ArgDefinition, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Env(Instruction):
+    """`ENV A=1 B=2`."""
+
+    pairs: tuple[KeyValue, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label(Instruction):
+    """`LABEL a=1 b=2`."""
+
+    pairs: tuple[KeyValue, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maintainer(Instruction):
+    """`MAINTAINER NAME`, deprecated."""
+
+    maintainer: str
+
+
+MountType = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
+Sharing = Literal["shared", "private", "locked"]
+
+
+@dataclass(frozen=True, slots=True)
+class MountFlag:
+    """A `RUN --mount=` as far as it can be read before its variables are expanded.
+
+    Attributes:
+        text: the flag's value.
+        fields: its comma-separated fields, as (key in lower case, value or None without "=").
+        from_: the stage or image of `from=`, which takes no variables; "" if none.
+    """
+
+    text: str
+    fields: tuple[tuple[str, str | None], ...]
+    from_: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunMount:
+    """A `RUN --mount=` with its variables expanded: `mounts.resolve_mount` makes it.
+
+    Attributes:
+        id: of a cache, secret or ssh mount; "" means that the default applies.
+        sharing: of a cache mount; "" means shared.
+        size: of a tmpfs, in bytes; 0 means no limit.
+        env: a secret's environment variable; None if it has none, "" for the default name.
+        mode: permission bits as written; None if not given. uid and gid likewise.
+    """
+
+    type: MountType = "bind"
+    from_: str = ""
+    source: str = ""
+    target: str = ""
+    readonly: bool = False
+    size: int = 0
+    id: str = ""
+    sharing: Sharing | Literal[""] = ""
+    required: bool = False
+    env: str | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A `RUN --device=`."""
+
+    name: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLine(Instruction):
+    """What RUN, CMD and ENTRYPOINT have in common.
+
+    Attributes:
+        args: JSON form: the array. Shell form: the command as one string, or nothing.
+        shell_form: the stage's shell is to be put before it.
+        files: the here-documents on the line.
+    """
+
+    args: tuple[str, ...]
+    shell_form: bool
+    files: tuple[Heredoc, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(CommandLine):
+    """`RUN [flags] COMMAND`; `flags_used` names the flags given, each once, in order."""
+
+    mounts: tuple[MountFlag, ...] = ()
+    network: Literal["default", "none", "host"] = "default"
+    security: Literal["sandbox", "insecure"] = "sandbox"
+    devices: tuple[Device, ...] = ()
+    flags_used: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cmd(CommandLine):
+    """`CMD COMMAND`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrypoint(CommandLine):
+    """`ENTRYPOINT COMMAND`."""
+
+
+@dataclass(frozen=True, slots=True)
+class InlineFile:
+    """A here-document as a source of COPY or ADD, tabs already removed for `<<-`."""
+
+    name: str
+    content: str
+    expand: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileTransfer(Instruction):
+    """What COPY and ADD have in common. `sources` are paths or URLs, `files` the here-documents."""
+
+    sources: tuple[str, ...]
+    files: tuple[InlineFile, ...]
+    dest: str
+    chown: str = ""
+    chmod: str = ""
+    link: bool = False
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy(FileTransfer):
+    """`COPY [flags] SOURCE... DEST`."""
+
+    from_: str = ""
+    parents: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add(FileTransfer):
+    """`ADD [flags] SOURCE... DEST`; None where a flag was not given and its default depends."""
+
+    keep_git_dir: bool | None = None
+    checksum: str = ""
+    unpack: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workdir(Instruction):
+    """`WORKDIR PATH`."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User(Instruction):
+    """`USER NAME[:GROUP]`."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expose(Instruction):
+    """`EXPOSE PORT...`, the ports sorted bytewise as BuildKit does when parsing."""
+
+    ports: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume(Instruction):
+    """`VOLUME PATH...`."""
+
+    volumes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopsignal(Instruction):
+    """`STOPSIGNAL SIGNAL`."""
+
+    signal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healthcheck(Instruction):
+    """`HEALTHCHECK`; durations in nanoseconds, 0 means not given.
+
+    Attributes:
+        test: ("NONE",), ("CMD", ...) or ("CMD-SHELL", command).
+    """
+
+    test: tuple[str, ...]
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shell(Instruction):
+    """`SHELL ["EXECUTABLE", "ARG"...]`."""
+
+    shell: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Onbuild(Instruction):
+    """`ONBUILD INSTRUCTION`; `expression` is the trigger as it goes into the image's configuration."""
+
+    expression: str
+
+
+Command = (
+    Arg
+    | Env
+    | Label
+    | Maintainer
+    | Run
+    | Cmd
+    | Entrypoint
+    | Copy
+    | Add
+    | Workdir
+    | User
+    | Expose
+    | Volume
+    | Stopsignal
+    | Healthcheck
+    | Shell
+    | Onbuild
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A FROM and the commands up to the next one."""
+
+    head: From
+    commands: tuple[Command, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """A parser directive.
+
+    Attributes:
+        name: in lower case.
+        value: up to the first space (for `syntax`: the frontend image).
+        full: the whole value (for `syntax`: the image and its arguments).
+        line: where; 0 for the JSON form of `syntax`.
+    """
+
+    name: str
+    value: str
+    full: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a part of the file has no meaning; `suggestion` is also in the message."""
+
+    message: str
+    ranges: tuple[Range, ...]
+    suggestion: str = ""
+
+    def error(self) -> DockerfileError:
+        """The problem as an exception."""
+        return DockerfileError(self.message, self.ranges, suggestion=self.suggestion)
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyContinuation:
+    """Blank lines inside an instruction: `line` is its last line before heredocs (NoEmptyContinuation)."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dockerfile:
+    """A parsed Dockerfile: what could be read, and why the rest could not.
+
+    Attributes:
+        source: the file's bytes.
+        escape: the escape character, a backslash or a backtick.
+        nodes: every instruction that could be cut into words.
+        meta_args: the ARGs before the first FROM.
+        stages: in file order.
+        syntax: the `syntax` directive, in any of its three forms.
+        check_directive: the `check` directive.
+        syntax_errors: what could not be cut into instructions.
+        instruction_errors: nodes that mean nothing.
+        understood: how many nodes come before the first of `instruction_errors`.
+        empty_continuations: for the linter.
+    """
+
+    source: bytes
+    escape: str
+    nodes: tuple[Node, ...]
+    meta_args: tuple[Arg, ...]
+    stages: tuple[Stage, ...]
+    syntax: Directive | None
+    check_directive: Directive | None
+    syntax_errors: tuple[Problem, ...]
+    instruction_errors: tuple[Problem, ...]
+    understood: int
+    empty_continuations: tuple[EmptyContinuation, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """All of them; the first is the one that BuildKit reports, since it cuts the whole file first."""
+        return self.syntax_errors + self.instruction_errors
+
+    def check(self) -> None:
+        """Does nothing if the file is right.
+
+        Raises:
+            DockerfileError: the first error.
+        """
+        if self.errors:
+            raise self.errors[0].error()
+
+    def dump(self) -> str:
+        """All nodes as s-expressions, one a line."""
+        return "\n".join(f"({node.dump()})" for node in self.nodes)
