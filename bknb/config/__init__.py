@@ -1,0 +1,1 @@
+"""Where settings come from: the state folder and, later, configuration files."""

@@ -1,0 +1,62 @@
+"""The settings of a builder, frozen.
+
+What ``%config Bknb`` and the command line set now, and what ``buildkitd.toml`` sets on a machine, arrive here in
+one form. A builder is made from one `Settings` and never looks at the environment itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """How one registry host is reached (``[registry."host"]`` of buildkitd.toml).
+
+    Attributes:
+        mirrors: asked first, in order; each ``host[:port][/path]``.
+        http: plain HTTP; None is automatic (loopback hosts only).
+        insecure: do not check certificates.
+        ca: paths of CA bundles.
+        keypairs: (key path, certificate path) pairs for mutual TLS.
+        exclusive: only the mirrors are asked, never the host itself.
+    """
+
+    mirrors: tuple[str, ...] = ()
+    http: bool | None = None
+    insecure: bool = False
+    ca: tuple[str, ...] = ()
+    keypairs: tuple[tuple[str, str], ...] = ()
+    exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a builder is told once.
+
+    Attributes:
+        root: the state folder, absolute.
+        max_parallelism: steps that may run at once; 0 is no limit.
+        registries: by host name.
+        max_registry_concurrency: connections to one registry; one more is kept for metadata.
+        snapshotter: ``auto``, ``overlayfs`` or ``native``.
+        runtime: ``auto``, ``crun``, ``runc``, ``bubblewrap`` or ``proot``.
+        entitlements: ``network.host``, ``security.insecure``, ``device``: what a build may ask for.
+        dns: nameservers, search domains and options of a step's resolv.conf; empty for the host's.
+    """
+
+    root: str
+    max_parallelism: int = 0
+    registries: Mapping[str, HostSettings] = field(default_factory=dict)
+    max_registry_concurrency: int = 4
+    snapshotter: str = "auto"
+    runtime: str = "auto"
+    entitlements: frozenset[str] = frozenset()
+    dns_nameservers: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+
+    def host(self, name: str) -> HostSettings:
+        """The settings of a registry; the defaults where nothing was said."""
+        return self.registries.get(name, HostSettings())
