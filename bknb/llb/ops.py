@@ -315,7 +315,7 @@ class MergeOp:
 
 @dataclass(frozen=True, slots=True)
 class DiffOp:
-    """What `upper` has over `lower`; an index of an input each, -1 for scratch, None for an absent message."""
+    """What `upper` has over `lower`: an index of an input each, -1 for scratch, None for no message."""
 
     lower: int | None = None
     upper: int | None = None
@@ -323,11 +323,18 @@ class DiffOp:
 
 @dataclass(frozen=True, slots=True)
 class BuildOp:
-    """A definition inside of a definition."""
+    """A definition inside of a definition.
+
+    Attributes:
+        builder: index of the input that builds, -1 for the solver itself.
+        inputs: the files that it reads: ``buildkit.llb.definition`` -> index of an input.
+        definition: bytes of a pb.Definition, or None.
+        attrs: ``llbbuild.filename``.
+    """
 
     builder: int = 0
     inputs: Mapping[str, int] = field(default_factory=dict)
-    definition: bytes = b""
+    definition: bytes | None = None
     attrs: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,8 +1,8 @@
 """The graph: vertices and edges.
 
-Invariant: a vertex's digest is the sha256 of its op's canonical bytes (`bknb.llb.marshal`), which contain the
-digests of its inputs. So a digest names a whole graph, and two graphs are compared by one comparison; comparing
-structurally would be exponential on a shared diamond.
+Invariant: a vertex's digest is the sha256 of its op's canonical bytes (`bknb.llb.marshal`), which contain
+the digests of its inputs. So a digest names a whole graph, and two graphs are compared by one comparison;
+comparing structurally would be exponential on a shared diamond.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ProgressGroup:
 
 @dataclass(frozen=True, slots=True)
 class LinuxResources:
-    """Limits of an exec; they are not part of its identity. Memory in bytes, period and quota in microseconds."""
+    """Limits of an exec, not part of its identity. Memory in bytes, period and quota in microseconds."""
 
     memory: int = 0
     memory_swap: int = 0
@@ -86,8 +86,9 @@ class Vertex:
         digest: sha256 of `data`.
         meta: name, caps, cache flags; not part of the identity.
         locations: where it comes from.
-        walk: the order in which a marshaller visits the inputs where it is not that of `inputs`
-            (a file op is walked from its last action back); indexes into `inputs`, may repeat.
+        walk: the edges that a marshaller visits, in its order, where that is not `inputs`: a file op is
+            walked from its last action back, and two vertices with one digest are one input but are both
+            visited, since each has its own name and place.
     """
 
     op: Op
@@ -98,7 +99,7 @@ class Vertex:
     digest: Digest
     meta: OpMetadata = OpMetadata()
     locations: tuple[Location, ...] = ()
-    walk: tuple[int, ...] | None = None
+    walk: tuple[Edge, ...] | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vertex) and self.digest == other.digest
