@@ -142,12 +142,14 @@ class ExitError(BknbError):
     Attributes:
         exit_code: 0 to 255; 128 + n when killed by signal n.
         oom: the memory limit killed it.
+        outputs: Refs of what it had written, by output; whoever catches the error releases them.
     """
 
     def __init__(self, message: str, exit_code: int, *, oom: bool = False) -> None:
         super().__init__(message)
         self.exit_code = exit_code
         self.oom = oom
+        self.outputs: tuple[Any, ...] = ()
 
 
 class StepError(BknbError):

@@ -162,6 +162,15 @@ class LogEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceEvent:
+    """What a finished process took: CPU seconds (user and system), peak memory in bytes."""
+
+    vertex: Digest
+    cpu: float
+    peak_memory: int
+
+
+@dataclass(frozen=True, slots=True)
 class WarningEvent:
     """A build check that spoke (level 1 is a warning), or another remark about a vertex."""
 
@@ -197,12 +206,12 @@ class DecisionEvent:
     time: float
 
 
-Event: TypeAlias = BuildEvent | VertexEvent | StatusEvent | LogEvent | WarningEvent | DecisionEvent
+Event: TypeAlias = BuildEvent | VertexEvent | StatusEvent | LogEvent | ResourceEvent | WarningEvent | DecisionEvent
 Emit: TypeAlias = Callable[[Event], None]
 
 _TYPES: Mapping[str, type[Any]] = {
     "build": BuildEvent, "vertex": VertexEvent, "status": StatusEvent, "log": LogEvent,
-    "warning": WarningEvent, "decision": DecisionEvent,
+    "resource": ResourceEvent, "warning": WarningEvent, "decision": DecisionEvent,
 }  # fmt: skip
 _NAMES = {type_: name for name, type_ in _TYPES.items()}
 

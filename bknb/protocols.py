@@ -359,6 +359,15 @@ class RefStore(Protocol):
     async def layers(self, ref: Ref | None, compression: Compression, *, progress: Progress | None = None) -> tuple[LayerBlob, ...]:
         """The result as layer blobs, bottom first; made where they are missing, once."""
 
+    def cache_mount(
+        self, key: str, base: Ref | None, sharing: str, *, description: str, job: str = ""
+    ) -> AbstractAsyncContextManager[Mounts]:
+        """The files of a cache mount, writable, for as long as the context lasts.
+
+        `sharing` is ``shared`` (any number at once), ``private`` (a second user gets its own) or ``locked``
+        (a second user waits, over kernels too). A new one starts with the files of `base`.
+        """
+
     async def layer_mounts(self, ref: Ref | None) -> tuple[str, ...]:
         """Ids of the layer records of a result, bottom first."""
 
