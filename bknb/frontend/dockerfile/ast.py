@@ -92,8 +92,7 @@ class Node:
         parts = [lower(self.keyword)]
         if self.flags:
             parts.append(" " + quote_list(self.flags))
-        for arg in self.args:
-            parts.append(f" ({arg.dump()})" if isinstance(arg, Node) else " " + quote(arg))
+        parts.extend(f" ({arg.dump()})" if isinstance(arg, Node) else " " + quote(arg) for arg in self.args)
         return trim_space("".join(parts))
 
 

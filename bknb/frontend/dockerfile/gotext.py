@@ -1,8 +1,8 @@
-"""Go's rules of text, where they show in what a Dockerfile means or in BuildKit's messages.
+r"""Go's rules of text, where they show in what a Dockerfile means or in BuildKit's messages.
 
 BuildKit is written in Go: which characters are white space, how a word is folded to lower case and how
 `%q` quotes are part of the language that its users see. Python's own methods differ in corners
-(`"\\x1c".isspace()`, `"ß".upper()`, `repr`), so the rules stand here, once.
+(`"\x1c".isspace()`, `"ß".upper()`, `repr`), so the rules stand here, once.
 """
 
 from __future__ import annotations
