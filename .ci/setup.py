@@ -45,6 +45,7 @@ class Package:
     libraries: tuple[str, ...] = ()
 
 
+SKOPEO_LIBRARIES = ("libgpgme11", "libassuan0", "libdevmapper1.02.1")
 DEMO = (
     Package("busybox-static", "/usr/share/doc/busybox-static", ("bin/busybox",)),
     Package("crun", "/usr/bin/crun", ("usr/bin/crun",), ("libyajl2",)),
@@ -52,7 +53,7 @@ DEMO = (
 TEST = (
     *DEMO,
     Package("runc", "/usr/sbin/runc", ("usr/sbin/runc",)),
-    Package("skopeo", "/usr/bin/skopeo", ("usr/bin/skopeo",), ("libgpgme11", "libassuan0")),
+    Package("skopeo", "/usr/bin/skopeo", ("usr/bin/skopeo",), SKOPEO_LIBRARIES),
     Package("umoci", "/usr/bin/umoci", ("usr/bin/umoci",)),
     Package("docker-registry", "/usr/bin/docker-registry", ("usr/bin/docker-registry",)),
     Package("proot", "/usr/bin/proot", ("usr/bin/proot",), ("libtalloc2", "libarchive13")),
@@ -112,7 +113,7 @@ def alone() -> Iterator[None]:
 
 
 class Environment:
-    """One virtual environment, its stamps in `<folder>/bknb-setup`."""
+    """One virtual environment, its stamps in `bknb-setup`; it keeps its Python until `make clean`."""
 
     def __init__(self, folder: str) -> None:
         self.folder = ROOT / folder
@@ -160,7 +161,7 @@ class Environment:
 
     def install(self, part: str, locks: list[str]) -> None:
         """Installs what the locks pin, by hash, and bknb itself in place."""
-        value = digest_of([ROOT / name for name in locks], sys.version)
+        value = digest_of([ROOT / name for name in locks])
         if not self.stamped(part, value):
             began = time.monotonic()
             with self.stamping(part, value):
@@ -189,7 +190,7 @@ def make_oldest() -> None:
     environment = Environment(".venv-oldest")
     environment.make()
     pins = oldest_constraints()
-    value = digest_of([], pins, sys.version)
+    value = digest_of([], pins)
     if not environment.stamped("oldest", value):
         with environment.stamping("oldest", value):
             (environment.stamps / "minimums.txt").write_text(pins)
