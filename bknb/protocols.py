@@ -22,6 +22,7 @@ from bknb.errors import Range
 from bknb.events import Emit
 from bknb.llb.ops import HostIP, Meta, NetMode, SecurityMode
 from bknb.llb.vertex import Edge, LinuxResources, Vertex
+from bknb.oci.types import Descriptor as Descriptor
 from bknb.platforms import Platform
 
 # --- the shim: the only process that mounts, writes below a root, and starts containers -----------------------
@@ -276,18 +277,6 @@ class Snapshotter(Protocol):
         """Remove it, with its files. A snapshot that others stand on is hidden and goes with the last."""
 
     async def walk(self) -> Sequence[SnapshotInfo]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Descriptor:
-    """A blob as a manifest names it (OCI descriptor.md); `size` in bytes."""
-
-    media_type: str
-    digest: Digest
-    size: int
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    platform: Platform | None = None
-    urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
