@@ -424,11 +424,13 @@ class LocalDirectory:
         path: absolute.
         withheld: patterns (of .dockerignore's kind) that the session keeps back without telling the LLB.
         shared_key: names the folder across builds, so that only changes are copied.
+        files: not None for a folder that exists in memory only: its files by name, and no others.
     """
 
     path: str
     withheld: tuple[str, ...] = ()
     shared_key: str = ""
+    files: Mapping[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -670,3 +672,78 @@ class Limiter(Protocol):
     """Slots for parallel work (``max-parallelism``); no limit unless there is one."""
 
     def slot(self) -> AbstractAsyncContextManager[None]: ...
+
+
+# --- builders ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """One output that was asked for, in BuildKit's words (FACTS: exporters and their attributes)."""
+
+    type: str
+    attrs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who asked for a build, for its record: a notebook's cell, or a command."""
+
+    notebook: str = ""
+    cell: str = ""
+    kernel: str = ""
+    options: str = ""
+    """The words, values of secrets and build arguments that look like one taken out."""
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SolveRequest:
+    """A build.
+
+    Attributes:
+        frontend: ``dockerfile.v0``, or "" to build `edge`.
+        opts: the frontend's options, as ``buildctl build --opt k=v`` sends them.
+        edge: what to build where there is no frontend; None is scratch.
+        exports: where the result goes; none is fine.
+        max_parallelism: steps of this build that may run at once; None for the builder's own limit.
+        entitlements: what this build may ask for, beyond the builder's own.
+        title: what people call it.
+        compile_only: stop when the graph is known.
+    """
+
+    frontend: str = ""
+    opts: Mapping[str, str] = field(default_factory=dict)
+    edge: Edge | None = None
+    exports: tuple[ExportRequest, ...] = ()
+    max_parallelism: int | None = None
+    entitlements: frozenset[str] = frozenset()
+    title: str = ""
+    origin: Origin = Origin()
+    compile_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SolveResult:
+    """A finished build. `id` is that of its record; `exports` holds one response for each export, in order."""
+
+    id: str
+    frontend: FrontendResult
+    exports: tuple[Mapping[str, str], ...] = ()
+
+
+class Builder(Protocol):
+    """What a notebook talks to: the one in this kernel, or a buildkitd elsewhere."""
+
+    name: str
+
+    async def solve(self, request: SolveRequest, session: Session, emit: Emit) -> SolveResult:
+        """Build.
+
+        Raises:
+            DockerfileError: the frontend's input is wrong.
+            StepError: a vertex failed; whoever catches it releases its Refs.
+        """
+
+    async def aclose(self) -> None:
+        """End everything that was started. What was built stays."""
