@@ -20,7 +20,7 @@ setup-demo:  ## only what the demo and the notebooks need
 	@$(NEED_PYTHON)$(PYTHON) .ci/setup.py demo
 
 demo: setup-demo  ## run notebooks/01_first_build.ipynb in a real kernel and print what it built
-	@python -m notebooks.demo
+	@python .ci/demo.py
 
 lab: setup-demo  ## JupyterLab on notebooks/, extension ready
 	jupyter lab --notebook-dir=notebooks
