@@ -23,7 +23,7 @@ demo: setup-demo  ## run notebooks/01_first_build.ipynb in a real kernel and pri
 	@python .ci/demo.py
 
 lab: setup-demo  ## JupyterLab on notebooks/, extension ready
-	jupyter lab --notebook-dir=notebooks
+	jupyter lab --ServerApp.root_dir=$(CURDIR)/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 test: setup  ## every test, those in a real browser included
 	pytest -m "not slow"

@@ -75,7 +75,7 @@ def main() -> int:
         notebook,
         timeout=CELL_SECONDS,
         resources={"metadata": {"path": str(work)}},
-        config=Config({"KernelManager": {"transport": "ipc"}}),
+        config=Config({"KernelManager": {"transport_encryption": "auto"}}),
     )
     began = time.monotonic()
     failure = ""
