@@ -232,7 +232,8 @@ def _meta_from(message: Any) -> OpMetadata:
         description=dict(message.description),
         export_cache=message.export_cache.Value if message.HasField("export_cache") else None,
         caps=frozenset(cap for cap, needed in message.caps.items() if needed),
-        progress_group=ProgressGroup(group.id, group.name, group.weak) if message.HasField("progress_group") else None,
+        progress_group=ProgressGroup(group.id, group.name, group.weak)
+        if message.HasField("progress_group") else None,
         linux_resources=LinuxResources(
             limits.memory, limits.memorySwap, limits.cpuShares, limits.cpuPeriod, limits.cpuQuota,
             limits.cpusetCpus, limits.cpusetMems,
