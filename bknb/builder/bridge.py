@@ -58,21 +58,15 @@ class DirectoryRef:
         if self.directory.files is not None:
             return self.directory.files.get(name)
         try:
-            fd = beneath.open(self.directory.path, name, os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        except NotADirectoryError:
+            root = beneath.open_root(self.directory.path)
+            try:
+                return beneath.read(root, name, limit)
+            finally:
+                os.close(root)
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise SourceError(f"cannot read {name} in {self.directory.path} ({error.strerror})") from None
-        with open(fd, "rb") as file:
-            try:
-                data = file.read(limit + 1)
-            except OSError as error:
-                raise SourceError(f"cannot read {name} in {self.directory.path} ({error.strerror})") from None
-        if len(data) > limit:
-            raise SourceError(f"{name} in {self.directory.path} has more than {limit} bytes")
-        return data
 
 
 @dataclass(frozen=True, slots=True)

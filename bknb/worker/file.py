@@ -1,0 +1,184 @@
+"""FileOp: copies, files, folders, links and removals (solver/llbsolver/file/backend.go, ops/file.go of BuildKit).
+
+The actions of one op form a small graph of their own. A chain of actions, which is all that a Dockerfile makes,
+works in one snapshot and is one request to the shim. An action whose result is needed by itself (an output, or
+read by a later one while others write on) is committed, and what follows continues on top of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bknb.errors import DefinitionError
+from bknb.llb.ops import Action, ChownOpt, CopyAction, FileOp, MkDirAction, MkFileAction, NamedUser, RmAction, SymlinkAction, UserOpt
+from bknb.llb.vertex import Vertex
+from bknb.protocols import CacheMap, Job, Mounts, MutableRef, Ref
+
+if TYPE_CHECKING:
+    from bknb.worker.worker import LocalWorker
+
+_KINDS = {CopyAction: "copy", MkFileAction: "mkfile", MkDirAction: "mkdir", RmAction: "rm", SymlinkAction: "symlink"}
+
+
+@dataclass(frozen=True, slots=True)
+class FileOperation:
+    """Performs the actions of one vertex."""
+
+    vertex: Vertex
+    op: FileOp
+    cache_map: CacheMap
+    worker: LocalWorker
+
+    async def cache_maps(self, job: Job) -> AsyncIterator[CacheMap]:
+        """A file op is keyed by its definition and the content of what it copies."""
+        yield self.cache_map
+
+    async def exec(self, job: Job, inputs: Sequence[Ref | None]) -> Sequence[Ref | None]:
+        """Perform them; one Ref for each output.
+
+        Raises:
+            PathError: a source that is not there, a target that cannot be written.
+            DefinitionError: an index that points nowhere.
+        """
+        async with AsyncExitStack() as stack:
+            run = _Run(self.vertex, self.worker, inputs, stack)
+            for number, action in enumerate(self.op.actions):
+                await run.plan(number, action, self._shared(number))
+            await run.flush()
+            outputs: dict[int, Ref | None] = {}
+            for number, action in enumerate(self.op.actions):
+                if action.output >= 0:
+                    outputs[action.output] = (await run.result(number)).clone()
+            return tuple(outputs.get(index) for index in range(max(outputs, default=-1) + 1))
+
+    def _shared(self, number: int) -> bool:
+        """Whether the result of an action is needed as it is, by more than the one action that goes on with it."""
+        index = len(self.vertex.inputs) + number
+        users = [a for a in self.op.actions if a.input == index]
+        return self.op.actions[number].output >= 0 or len(users) != 1 or any(a.secondary_input == index for a in self.op.actions)
+
+
+@dataclass(slots=True)
+class _Tree:
+    """What an action leaves: a snapshot in the making, until it is committed."""
+
+    mutable: MutableRef
+    ref: Ref | None = None
+
+
+class _Run:
+    """The actions of one op while they are performed."""
+
+    def __init__(self, vertex: Vertex, worker: LocalWorker, inputs: Sequence[Ref | None], stack: AsyncExitStack) -> None:
+        self.vertex = vertex
+        self.worker = worker
+        self.inputs = inputs
+        self.stack = stack
+        self.trees: dict[int, _Tree] = {}
+        self.mounted: list[Mounts] = []
+        self.actions: list[dict[str, Any]] = []
+        self.final: set[int] = set()
+
+    async def plan(self, number: int, action: Any, shared: bool) -> None:
+        if action.action is None:
+            raise DefinitionError(f"file action {number} does nothing", self.vertex.digest)
+        if action.secondary_input >= len(self.inputs):
+            await self.flush()
+        tree = await self._target(number, action.input)
+        self.trees[number] = tree
+        target = self._index(await tree.mutable.mounts())
+        source = None
+        if isinstance(action.action, CopyAction):
+            ref = await self._source(number, action.secondary_input)
+            source = None if ref is None else self._index(await ref.mounts())
+            if ref is None:
+                source = self._index(await self._nothing())
+        self.actions.append(await self._json(action.action, target, source))
+        if shared:
+            self.final.add(number)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Have the planned actions done, and commit what is needed as it is."""
+        if self.actions:
+            actions, self.actions = self.actions, []
+            trees, self.mounted = self.mounted, []
+            await self.worker.shim.call("files.apply", trees=[[m.to_json() for m in tree] for tree in trees], actions=actions)
+        for number in self.final:
+            tree = self.trees[number]
+            if tree.ref is None:
+                tree.ref = await tree.mutable.commit()
+                self.stack.push_async_callback(tree.ref.release)
+        self.final.clear()
+
+    async def result(self, number: int) -> Ref:
+        ref = self.trees[number].ref
+        assert ref is not None
+        return ref
+
+    async def _target(self, number: int, index: int) -> _Tree:
+        earlier = index - len(self.inputs)
+        if earlier >= 0:
+            if earlier >= number:
+                raise DefinitionError(f"file action {number} works on action {earlier}, which comes later", self.vertex.digest)
+            tree = self.trees[earlier]
+            if tree.ref is None:
+                return tree
+            base: Ref | None = tree.ref
+        else:
+            base = self._input(number, index)
+        mutable = await self.worker.refs.new(base, description=self.vertex.meta.name or "file operation")
+        self.stack.push_async_callback(mutable.discard)
+        return _Tree(mutable)
+
+    async def _source(self, number: int, index: int) -> Ref | None:
+        earlier = index - len(self.inputs)
+        if earlier < 0:
+            return self._input(number, index)
+        if earlier >= number:
+            raise DefinitionError(f"file action {number} reads action {earlier}, which comes later", self.vertex.digest)
+        return await self.result(earlier)
+
+    def _input(self, number: int, index: int) -> Ref | None:
+        if index == -1:
+            return None
+        if not 0 <= index < len(self.inputs):
+            raise DefinitionError(f"file action {number} names input {index}, the vertex has {len(self.inputs)}", self.vertex.digest)
+        return self.inputs[index]
+
+    async def _nothing(self) -> Mounts:
+        mutable = await self.worker.refs.new(None, description="an empty source", kind="internal")
+        self.stack.push_async_callback(mutable.discard)
+        return await mutable.mounts()
+
+    def _index(self, mounts: Mounts) -> int:
+        if mounts not in self.mounted:
+            self.mounted.append(mounts)
+        return self.mounted.index(mounts)
+
+    async def _json(self, action: Action, target: int, source: int | None) -> dict[str, Any]:
+        values: dict[str, Any] = {"kind": _KINDS[type(action)], "target": target, "source": source}
+        for field in dataclasses.fields(action):
+            value = getattr(action, field.name)
+            if isinstance(value, bytes):
+                value = base64.b64encode(value).decode()
+            elif isinstance(value, ChownOpt):
+                value = {"user": await self._owner(value.user), "group": await self._owner(value.group)}
+            elif isinstance(value, tuple):
+                value = list(value)
+            values[field.name] = value
+        return values
+
+    async def _owner(self, opt: UserOpt | None) -> dict[str, Any] | None:
+        """An owner as the shim reads it: an id, or a name and the tree in which it is looked up."""
+        if opt is None:
+            return None
+        if isinstance(opt.user, NamedUser):
+            ref = self.inputs[opt.user.input] if 0 <= opt.user.input < len(self.inputs) else None
+            return {"name": opt.user.name, "tree": None if ref is None else self._index(await ref.mounts())}
+        return {"id": opt.user or 0}
