@@ -178,6 +178,8 @@ class Maintainer(Instruction):
 
 MountType = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
 Sharing = Literal["shared", "private", "locked"]
+Network = Literal["default", "none", "host"]
+Security = Literal["sandbox", "insecure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +188,12 @@ class MountFlag:
 
     Attributes:
         text: the flag's value.
-        fields: its comma-separated fields, as (key in lower case, value or None without "=").
+        fields: its comma-separated fields, quotes resolved.
         from_: the stage or image of `from=`, which takes no variables; "" if none.
     """
 
     text: str
-    fields: tuple[tuple[str, str | None], ...]
+    fields: tuple[str, ...]
     from_: str = ""
 
 
@@ -250,8 +252,8 @@ class Run(CommandLine):
     """`RUN [flags] COMMAND`; `flags_used` names the flags given, each once, in order."""
 
     mounts: tuple[MountFlag, ...] = ()
-    network: Literal["default", "none", "host"] = "default"
-    security: Literal["sandbox", "insecure"] = "sandbox"
+    network: Network = "default"
+    security: Security = "sandbox"
     devices: tuple[Device, ...] = ()
     flags_used: tuple[str, ...] = ()
 
