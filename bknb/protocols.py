@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bknb.digest import Digest
-from bknb.errors import Range
+from bknb.errors import BknbError, Range
 from bknb.events import Emit
 from bknb.llb.ops import HostIP, Meta, NetMode, SecurityMode
 from bknb.llb.vertex import Edge, LinuxResources, Vertex
@@ -410,6 +410,66 @@ class CacheMap:
     final: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class CacheRecord:
+    """One result of one cache key.
+
+    Attributes:
+        key: the key that it was found by.
+        result: what `Worker.load` is given; "" is an output that is empty (scratch).
+        created: unix seconds; of several the newest is taken.
+        remote: name of the cache that it comes from, "" for the local one.
+        load: how a remote result is made into a Ref; None leaves it to the worker.
+    """
+
+    key: str
+    result: str
+    created: float = 0.0
+    remote: str = ""
+    load: Callable[[], Awaitable[Ref | None]] | None = None
+
+
+class CacheStore(Protocol):
+    """What was done before: keys, the links between them, and their results (solver/cachestorage.go).
+
+    A key is text. A link says: a step with this cache map digest, whose input number `input` has this key (seen
+    through this selector, "" for none), has in its output number `output` that key. So a step is found without
+    realising any input: it is what the links of all of its inputs agree on. Everything is synchronous and short.
+    """
+
+    def refresh(self) -> None:
+        """See what other kernels have written since."""
+
+    def targets(self, key: str, input: int, output: int, digest: str, selector: str) -> frozenset[str]:
+        """Keys that a link leads to."""
+
+    def records(self, key: str) -> tuple[CacheRecord, ...]:
+        """Results of a key, newest first."""
+
+    def connect(
+        self, sources: Sequence[tuple[str, str]], input: int, output: int, digest: str
+    ) -> frozenset[str]:
+        """All targets of several (key, selector) pairs of one input, linked to each of the pairs from now on."""
+
+    def save(
+        self, digest: str, output: int, deps: Sequence[Sequence[tuple[str, str]]], result: str, *, vertex: str = ""
+    ) -> str:
+        """Keep a result durably; returns its key. A step that only volatile keys lead to is not kept.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+
+    def forget(self, result: str) -> None:
+        """A result is gone; keys that lead nowhere any more go with it."""
+
+    def note(self, digest: str, plaintext: str) -> None:
+        """Remember what a digest is taken of, for explanations; bounded."""
+
+    def plaintext(self, digest: str) -> str | None:
+        """What a digest was taken of, if that is still known."""
+
+
 class Secrets(Protocol):
     """Looked up when a step runs; never kept."""
 
@@ -725,11 +785,23 @@ class SolveRequest:
 
 @dataclass(frozen=True, slots=True)
 class SolveResult:
-    """A finished build. `id` is that of its record; `exports` holds one response for each export, in order."""
+    """A finished build; one that failed is a result too, with what there is of it.
+
+    Attributes:
+        id: that of its record.
+        frontend: everything that was compiled.
+        exports: one response for each export, in order.
+        results: by vertex, the record ids of its outputs ("" for an empty one), as far as they are known.
+        error: why it failed, or None. A StepError's Refs are released already; `failed` names them.
+        failed: record ids of what the failed step's mounts held, by output, then of its inputs.
+    """
 
     id: str
     frontend: FrontendResult
     exports: tuple[Mapping[str, str], ...] = ()
+    results: Mapping[Digest, tuple[str, ...]] = field(default_factory=dict)
+    error: BknbError | None = None
+    failed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
 class Builder(Protocol):
@@ -738,12 +810,7 @@ class Builder(Protocol):
     name: str
 
     async def solve(self, request: SolveRequest, session: Session, emit: Emit) -> SolveResult:
-        """Build.
-
-        Raises:
-            DockerfileError: the frontend's input is wrong.
-            StepError: a vertex failed; whoever catches it releases its Refs.
-        """
+        """Build. Cancelling ends everything that this build alone had started."""
 
     async def aclose(self) -> None:
         """End everything that was started. What was built stays."""
