@@ -1,0 +1,56 @@
+"""What people see of a build: every picture, table and line is a function of a `BuildView`.
+
+``events -> model.fold -> BuildView -> plain | text | html | the live widget``. `model` folds; `sentence`
+says in one line what happened; `palette` gives each state its colour, sign and word. The graph is planned in
+`boxes`, ordered by `graph` (DOT), laid into lanes by `lanes`, drawn by `svg`; `timeline` is a chart of its
+own. Nothing here reads the solver or keeps state, save `plain.PlainProgress`, which remembers what it printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bknb.digest import Digest
+from bknb.display.html import Files, render_html
+from bknb.display.model import BuildView, State, StepView, fold, fold_all
+from bknb.display.plain import PlainProgress
+from bknb.display.text import render_text
+
+__all__ = [
+    "BuildView",
+    "PlainProgress",
+    "State",
+    "StepView",
+    "fold",
+    "fold_all",
+    "mimebundle",
+    "render_dot",
+    "render_html",
+    "render_svg",
+    "render_text",
+]
+
+
+def mimebundle(
+    view: BuildView, *, definition: Mapping[Digest, object] | None = None, files: Files | None = None
+) -> dict[str, str]:
+    """What a notebook shows and keeps of a build: HTML, and text for where there is none."""
+    return {
+        "text/plain": render_text(view),
+        "text/html": render_html(view, definition=definition, files=files),
+    }
+
+
+def render_dot(view: BuildView) -> str:
+    """The graph in DOT, every step a box of its own."""
+    from bknb.display import boxes, graph
+
+    return graph.dot(boxes.plan(view, fold_above=len(view.steps)))
+
+
+def render_svg(view: BuildView, *, fold_above: int | None = None) -> str:
+    """The graph as an SVG document; cached runs are folded when there are more than `fold_above` boxes."""
+    from bknb.display import boxes, graph, lanes, svg
+
+    plan = boxes.plan(view, fold_above=boxes.FOLD_ABOVE if fold_above is None else fold_above)
+    return svg.standalone(plan, lanes.layout(plan, graph.places(plan) or graph.order(plan)))

@@ -1,0 +1,66 @@
+"""A colour, a sign and a word for each state.
+
+Colours alone never carry a meaning: each comes with its sign and word. The hues are those of Okabe and Ito's
+set, which people with any common colour blindness tell apart. A picture in an ``<img>`` cannot know the theme
+of the page around it, hence solid fills with dark text of their own on a transparent ground, and one grey for
+lines and labels that reads on white (4.6 : 1) and on JupyterLab's dark ground (4.1 : 1) alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bknb.display.model import State
+
+INK: Final = "#16181d"
+SOFT_INK: Final = "#454a54"
+GREY: Final = "#747a85"
+LANE: Final = "#808894"
+SANS: Final = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue','DejaVu Sans',sans-serif"
+MONO: Final = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a state looks.
+
+    Attributes:
+        sign: one character.
+        word: for a box and a pill.
+        fill: of a box; `INK` reads on it.
+        line: of a box's edge and of bars.
+    """
+
+    sign: str
+    word: str
+    fill: str
+    line: str
+
+
+LOOKS: Final[Mapping[State, Look]] = {
+    State.WAITING: Look("·", "waiting", "#eef0f3", "#9aa0ab"),
+    State.RUNNING: Look("▸", "running", "#ffe3a8", "#c77700"),
+    State.DEFINITION: Look("=", "cached", "#cfe3f6", "#2272b4"),
+    State.CONTENT: Look("≈", "cached by content", "#dcd8f7", "#6a5acd"),
+    State.REMOTE: Look("↓", "cached remotely", "#cbe9f0", "#16809c"),
+    State.RAN: Look("✓", "ran", "#cdebd9", "#0f8a5b"),
+    State.MERGED: Look("⋈", "merged", "#d9ecd0", "#5a8a1f"),
+    State.SKIPPED: Look("–", "skipped", "#e6e8ec", "#8a909b"),
+    State.CANCELLED: Look("⊘", "cancelled", "#ecdfe9", "#97558a"),
+    State.FAILED: Look("✗", "failed", "#fbd5c8", "#c43d12"),
+}
+
+REASONS: Final[Mapping[State, str]] = {
+    State.WAITING: "waiting",
+    State.RUNNING: "running",
+    State.DEFINITION: "cached by definition",
+    State.CONTENT: "cached by content",
+    State.REMOTE: "cached remotely",
+    State.RAN: "ran",
+    State.MERGED: "merged with its twin",
+    State.SKIPPED: "skipped, not needed",
+    State.CANCELLED: "cancelled",
+    State.FAILED: "failed",
+}
