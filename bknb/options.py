@@ -13,7 +13,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from bknb.errors import UnsupportedError, UsageError, did_you_mean
@@ -235,6 +235,12 @@ def parse(words: Sequence[str] | str, *, prog: str = "%%dockerfile", cell: bool 
         llb=getattr(found, "llb", False),
         quiet=found.quiet,
     )
+
+
+def with_environment(options: BuildOptions, environ: Mapping[str, str]) -> BuildOptions:
+    """Fill in ``--build-arg NAME`` without a value from variables; one that is not set is left out, as docker does."""
+    filled = {name: environ.get(name) if value is None else value for name, value in options.build_args.items()}
+    return replace(options, build_args={name: value for name, value in filled.items() if value is not None})
 
 
 def wants_help(words: Sequence[str] | str) -> bool:

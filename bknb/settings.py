@@ -42,6 +42,7 @@ class Settings:
         max_registry_concurrency: connections to one registry; one more is kept for metadata.
         snapshotter: ``auto``, ``overlayfs`` or ``native``.
         runtime: ``auto``, ``crun``, ``runc``, ``bubblewrap`` or ``proot``.
+        offline: reach no registry; docker.io is served from this machine.
         entitlements: ``network.host``, ``security.insecure``, ``device``: what a build may ask for.
         dns: nameservers, search domains and options of a step's resolv.conf; empty for the host's.
     """
@@ -52,6 +53,7 @@ class Settings:
     max_registry_concurrency: int = 4
     snapshotter: str = "auto"
     runtime: str = "auto"
+    offline: bool = False
     entitlements: frozenset[str] = frozenset()
     dns_nameservers: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()

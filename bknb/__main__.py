@@ -1,0 +1,5 @@
+"""``python -m bknb``."""
+
+from bknb.cli import main
+
+raise SystemExit(main())

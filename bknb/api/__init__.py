@@ -1,0 +1,25 @@
+"""What people hold: a client, a running build, a finished build, its steps and their files.
+
+::
+
+    import bknb
+    build = bknb.build(".", dockerfile="FROM busybox\\nRUN echo hello > /greeting")
+    build.files.text("/greeting")
+    build.table                      # a DataFrame: one row for each step
+    build.steps[-1].files.diff()     # what did this step change?
+    build.run("ls -l /")
+
+Everything here is synchronous and may be called from any thread but the solver's; a running build can be awaited.
+
+- `client`: `Client`, a builder and its thread             - `running`: `RunningBuild`
+- `build`: `Build` and `Step`                              - `files`: `Files`, the files of a result
+- `image`: `Image`, the image that a build made            - `request`: options to what a builder is asked
+"""
+
+from bknb.api.build import Build, Step
+from bknb.api.client import Client, Preferences, build, default_client
+from bknb.api.files import Files
+from bknb.api.image import Image
+from bknb.api.running import RunningBuild
+
+__all__ = ["Build", "Client", "Files", "Image", "Preferences", "RunningBuild", "Step", "build", "default_client"]

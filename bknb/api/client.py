@@ -1,0 +1,156 @@
+"""A builder and the thread that it lives on."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import queue
+import weakref
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+from bknb.api.build import Build
+from bknb.api.request import build_request, build_session
+from bknb.api.running import RunningBuild
+from bknb.builder.local import LocalBuilder
+from bknb.builder.thread import SolverThread
+from bknb.config.root import state_folder
+from bknb.events import Event
+from bknb.llb.vertex import Edge
+from bknb.options import BuildOptions, parse
+from bknb.protocols import Origin, SolveResult
+from bknb.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What a person may choose; `Settings` is made from it."""
+
+    root: str = ""
+    offline: bool = False
+    max_parallelism: int = 0
+    runtime: str = "auto"
+    snapshotter: str = "auto"
+
+    def settings(self) -> Settings:
+        """The settings of a builder.
+
+        Raises:
+            StoreError: the state folder cannot be used.
+        """
+        return Settings(
+            root=state_folder(self.root).path, offline=self.offline, max_parallelism=self.max_parallelism,
+            runtime=self.runtime, snapshotter=self.snapshotter,
+        )  # fmt: skip
+
+
+class Client:
+    """A builder and the thread that it lives on. Opened when it is first needed; closed at exit at the latest."""
+
+    def __init__(self, preferences: Preferences = Preferences()) -> None:  # noqa: B008 - frozen
+        self.preferences = preferences
+        self._thread = SolverThread()
+        self._builder: LocalBuilder | None = None
+        self._opening: asyncio.Lock | None = None
+        atexit.register(_close, weakref.ref(self))
+
+    def start(
+        self, options: BuildOptions, *, dockerfile: str | bytes | None = None, edge: Edge | None = None, llb: bool = False,
+        withheld: Sequence[str] = (), origin: Origin = Origin(), environ: Mapping[str, str] | None = None,  # noqa: B008 - frozen
+    ) -> RunningBuild:  # fmt: skip
+        """Begin a build and return at once.
+
+        Args:
+            options: what is wanted.
+            dockerfile: the text; None to read the file that the options name.
+            edge: with `llb`, the graph to build; None is scratch.
+            llb: build `edge` instead of a Dockerfile.
+            withheld: patterns that are kept out of the context without telling the LLB.
+            origin: who asks, for the record.
+            environ: where secrets and logins are looked up; the process's if absent.
+
+        Raises:
+            UsageError: the options do not fit together, or name files that are not there.
+        """
+        environ = dict(os.environ) if environ is None else environ
+        session = build_session(options, dockerfile, withheld, environ)
+        request = build_request(options, session, edge, llb=llb, origin=origin, dockerfile=dockerfile)
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        kept: list[Event] = []
+
+        def emit(event: Event) -> None:
+            kept.append(event)
+            events.put(event)
+
+        async def run() -> SolveResult:
+            builder = await self._open()
+            return await builder.solve(request, session, emit)
+
+        return RunningBuild(self, request, self._thread.start(run()), events, kept, options)
+
+    def build(self, options: BuildOptions, **arguments: Any) -> Build:
+        """Build and wait; arguments as for `start`.
+
+        Raises:
+            BuildError: it failed; `result` is what there is of it.
+            BuildCancelled: it was interrupted.
+        """
+        return self.start(options, **arguments).wait()
+
+    def call(self, act: Callable[[LocalBuilder], Awaitable[T]]) -> T:
+        """Run a coroutine function of the builder on the solver's thread and wait for its answer."""
+
+        async def run() -> T:
+            return await act(await self._open())
+
+        return self._thread.run(run())
+
+    def close(self) -> None:
+        """End the builder: its containers, its shim, its connections. The next build opens it again."""
+        builder, self._builder = self._builder, None
+        if builder is not None:
+            self._thread.run(builder.aclose())
+        self._opening = None
+        self._thread.stop()
+
+    async def _open(self) -> LocalBuilder:
+        if self._opening is None:
+            self._opening = asyncio.Lock()
+        async with self._opening:
+            if self._builder is None:
+                self._builder = await LocalBuilder.open(self.preferences.settings())
+            return self._builder
+
+
+def _close(client: weakref.ref[Client]) -> None:
+    found = client()
+    if found is not None:
+        found.close()
+
+
+@cache
+def default_client() -> Client:
+    """The client of this process for those who name none."""
+    return Client()
+
+
+def build(context: str = "", *words: str, dockerfile: str | bytes | None = None, client: Client | None = None) -> Build:
+    """Build and wait.
+
+    Args:
+        context: the folder that COPY reads; the current one if empty.
+        words: options as on the command line: ``"-t", "demo", "--target", "test"``.
+        dockerfile: the Dockerfile's text; read from the context if absent.
+        client: whose builder; the process's own if absent.
+
+    Raises:
+        UsageError: an option that is not understood.
+        BuildError: the build failed; its `result` is what there is of it.
+    """
+    options = parse([*words, *([context] if context else [])], prog="bknb.build", cell=False)
+    return (client or default_client()).build(options, dockerfile=dockerfile)

@@ -1,0 +1,134 @@
+"""From options to what a builder is asked, and to the session that answers its questions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from bknb.errors import SourceError, UnsupportedError, UsageError
+from bknb.llb.vertex import Edge
+from bknb.options import BuildOptions, Output
+from bknb.protocols import ExportRequest, LocalDirectory, Origin, SolveRequest
+from bknb.reference import Reference
+from bknb.session import LocalSession
+from bknb.session.local import parse_secret, parse_ssh
+
+_REMOTE = ("http://", "https://", "git://", "ssh://", "git@", "docker-image://", "oci-layout://", "target:")
+_SECRET_WORDS = ("apikey", "auth", "credential", "key", "password", "pword", "passwd", "secret", "token")
+"""frontend/dockerfile/dockerfile2llb/convert.go calls such names of build arguments secret; their values are not recorded."""
+
+
+def build_session(
+    options: BuildOptions, dockerfile: str | bytes | None, withheld: Sequence[str], environ: Mapping[str, str]
+) -> LocalSession:
+    """The folders, secrets and agents that the options name.
+
+    Raises:
+        UsageError, SourceError: one of them is not there.
+    """
+    context = options.context or "."
+    if context.startswith(_REMOTE):
+        raise UnsupportedError(f"the context {context} is not a folder: contexts from git and http are not there yet; clone it and name the folder")
+    path = os.path.abspath(os.path.expanduser(context))
+    if context != "-" and not os.path.isdir(path):
+        raise SourceError(f"the context {context} is not a folder: name the folder that COPY shall read, or '-' for none")
+    directories = {"context": LocalDirectory(path, tuple(withheld), files={} if context == "-" else None)}
+    if dockerfile is not None:
+        data = dockerfile if isinstance(dockerfile, bytes) else dockerfile.encode()
+        directories["dockerfile"] = LocalDirectory(path, files={"Dockerfile": data})
+    else:
+        directories["dockerfile"] = LocalDirectory(os.path.dirname(_dockerfile(options, path)))
+    for name, where in options.build_contexts.items():
+        if not where.startswith(_REMOTE):
+            folder = os.path.abspath(os.path.expanduser(where))
+            if not os.path.isdir(folder):
+                raise SourceError(f"--build-context {name}={where}: {where} is not a folder")
+            directories[f"context:{name}"] = LocalDirectory(folder, tuple(withheld), shared_key=name)
+            directories[name] = directories[f"context:{name}"]
+    secrets = dict(parse_secret(text) for text in options.secrets)
+    agents = dict(parse_ssh(text, environ) for text in options.ssh)
+    return LocalSession(directories, secrets, agents, environ)
+
+
+def build_request(
+    options: BuildOptions, session: LocalSession, edge: Edge | None, *, llb: bool, origin: Origin, dockerfile: str | bytes | None
+) -> SolveRequest:
+    """What the builder is asked.
+
+    Raises:
+        UsageError: outputs that do not fit together.
+    """
+    opts = options.frontend_opts()
+    if dockerfile is None and not llb:
+        opts["filename"] = os.path.basename(_dockerfile(options, session.directories["context"].path))
+    for name, where in options.build_contexts.items():
+        opts[f"context:{name}"] = where if where.startswith(_REMOTE) else f"local:{name}"
+    title = (options.tags[0] if options.tags else "") or options.target or (os.path.basename(options.file) if options.file else "")
+    return SolveRequest(
+        frontend="" if llb else "dockerfile.v0",
+        opts=opts,
+        edge=edge,
+        exports=() if options.llb or options.call != "build" else exports(options),
+        max_parallelism=options.max_parallelism,
+        entitlements=options.allow,
+        title=title,
+        origin=origin,
+        compile_only=options.llb or options.call != "build",
+    )
+
+
+def exports(options: BuildOptions) -> tuple[ExportRequest, ...]:
+    """The outputs of a build. A tag keeps the image in the store, beside whatever else is asked for.
+
+    Raises:
+        UsageError: a push without a name.
+    """
+    found: list[ExportRequest] = []
+    names = ",".join(str(Reference.parse(tag)) for tag in options.tags)
+    for output in options.outputs:
+        found.append(_export(output, options, names))
+    if (options.tags or options.load or options.push) and not any(e.type == "image" for e in found):
+        found.append(_export(Output("image"), options, names))
+    return tuple(found)
+
+
+def _export(output: Output, options: BuildOptions, names: str) -> ExportRequest:
+    attrs = dict(output.attrs)
+    if output.type in ("image", "oci", "docker"):
+        if names:
+            attrs.setdefault("name", names)
+        for text in options.annotations:
+            key, equals, value = text.partition("=")
+            if not equals:
+                raise UsageError(f"--annotation {text}: write KEY=VALUE")
+            attrs[f"annotation.{key.removeprefix('manifest:')}"] = value
+    if output.type == "image" and options.push:
+        attrs["push"] = "true"
+    if "SOURCE_DATE_EPOCH" in options.build_args and options.build_args["SOURCE_DATE_EPOCH"]:
+        attrs.setdefault("source-date-epoch", options.build_args["SOURCE_DATE_EPOCH"] or "")
+    return ExportRequest(output.type, attrs)
+
+
+def _dockerfile(options: BuildOptions, context: str) -> str:
+    """Absolute path of the Dockerfile."""
+    path = os.path.abspath(os.path.expanduser(options.file)) if options.file else os.path.join(context, "Dockerfile")
+    if not options.file and not os.path.exists(path) and os.path.exists(os.path.join(context, "dockerfile")):
+        path = os.path.join(context, "dockerfile")
+    if not os.path.exists(path):
+        raise SourceError(f"there is no {options.file or 'Dockerfile in ' + context}: name it with -f")
+    return path
+
+
+def redact(words: Sequence[str]) -> str:
+    """A build's words for its record: values of build arguments whose name looks like a secret's are taken out.
+
+    >>> redact(["--build-arg", "API_TOKEN=x", "--build-arg", "V=1", "."])
+    '--build-arg API_TOKEN=*** --build-arg V=1 .'
+    """
+    out = []
+    for word in words:
+        option, separator, rest = word.partition("=") if word.startswith("--build-arg=") else ("", "", word)
+        name, equals, _ = rest.partition("=")
+        secret = equals and any(hint in name.lower().replace("_", "").replace("-", "") for hint in _SECRET_WORDS)
+        out.append(f"{option}{separator}{name}=***" if secret and not name.startswith("-") else word)
+    return " ".join(out)

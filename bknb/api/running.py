@@ -1,0 +1,94 @@
+"""A build that may still be running."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from bknb.api.build import Build
+from bknb.builder.thread import Running
+from bknb.errors import BuildError
+from bknb.events import Event
+from bknb.options import BuildOptions
+from bknb.protocols import SolveRequest, SolveResult
+
+if TYPE_CHECKING:
+    from bknb.api.client import Client
+
+
+class RunningBuild:
+    """A build that may still be running."""
+
+    def __init__(
+        self, client: Client, request: SolveRequest, running: Running[SolveResult], queued: queue.SimpleQueue[Event],
+        events: list[Event], options: BuildOptions,
+    ) -> None:  # fmt: skip
+        self._client = client
+        self._request = request
+        self._running = running
+        self._queue = queued
+        self._events = events
+        self._options = options
+        self._finished: Build | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, with whatever outcome."""
+        return self._running.finished.is_set()
+
+    def new_events(self) -> list[Event]:
+        """What has happened since this was asked last; for views."""
+        found: list[Event] = []
+        while True:
+            try:
+                found.append(self._queue.get_nowait())
+            except queue.Empty:
+                return found
+
+    def cancel(self) -> None:
+        """Ask it to stop; returns at once."""
+        self._running.cancel()
+
+    def wait(self, on_tick: Callable[[], None] = lambda: None) -> Build:
+        """Wait for the end.
+
+        Args:
+            on_tick: called some times a second on this thread, for drawing.
+
+        Raises:
+            BuildError: it failed; `result` is what there is of it.
+            BuildCancelled: it was stopped.
+        """
+        result = self._running.wait(on_tick)
+        return self._finish(result)
+
+    def result(self) -> Build:
+        """`wait`, without drawing."""
+        return self.wait()
+
+    def __await__(self) -> Generator[Any, None, Build]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Build:
+        try:
+            result = await asyncio.wrap_future(self._running.future)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return self._finish(result)
+
+    def _finish(self, result: SolveResult) -> Build:
+        if self._finished is None:
+            self._finished = Build(self._client, self._request, result, tuple(self._events))
+        build = self._finished
+        if result.error is not None:
+            step = build.failed_step
+            raise BuildError(str(result.error), result=build, step=step) from result.error
+        if self._options.iidfile or self._options.metadata_file:
+            build.write_files(self._options.iidfile, self._options.metadata_file)
+        return build
+
+    def __repr__(self) -> str:
+        return f"<RunningBuild {self._request.title!r} {'done' if self.done else 'running'}>"

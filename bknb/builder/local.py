@@ -1,0 +1,271 @@
+"""The builder in this kernel: every mechanism, joined to the contracts of `bknb.protocols`.
+
+It is opened once for a kernel, on the solver's thread, and stays warm: the shim process, the cache's index, image
+configs and contexts live as long as it does. Nothing outlives it but what is in the state folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Self
+
+from bknb.builder.bridge import LocalBridge
+from bknb.builder.parts import Parts, open_parts
+from bknb.builder.stream import Stream
+from bknb.digest import Digest
+from bknb.errors import BknbError, DockerfileError, StepError, UnsupportedError
+from bknb.events import BuildEvent, Emit, Outcome, VertexEvent, WarningEvent
+from bknb.history import Recorder, new_id
+from bknb.llb.vertex import Edge
+from bknb.protocols import ExportInput, ExportRequest, FrontendRequest, FrontendResult, Job, PlatformResult, Ref, Session, SolveRequest, SolveResult
+from bknb.settings import Settings
+
+
+class LocalBuilder:
+    """Implements `protocols.Builder`."""
+
+    name = "default"
+
+    def __init__(self, settings: Settings, parts: Parts, stack: AsyncExitStack) -> None:
+        self.settings = settings
+        self.parts = parts
+        self._stack = stack
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Self:
+        """Start the shim and open the store.
+
+        Raises:
+            StoreError: the state folder cannot be used.
+            ExecutorError: the shim cannot be started.
+        """
+        async with AsyncExitStack() as stack:
+            parts = await open_parts(settings, stack)
+            return cls(settings, parts, stack.pop_all())
+
+    async def aclose(self) -> None:
+        """End the shim, close the store."""
+        await self._stack.aclose()
+
+    async def solve(self, request: SolveRequest, session: Session, emit: Emit) -> SolveResult:
+        """Compile, build, export, and write the record."""
+        build = _Build(self.parts, request, session, Stream(emit))
+        return await build.run()
+
+    async def get(self, id: str) -> Ref | None:
+        """A hold on a result by its record id; None if it is gone."""
+        return await self.parts.refs.get(id) if id else None
+
+
+@dataclass(slots=True)
+class _Done:
+    """What one build has come to so far."""
+
+    frontend: FrontendResult = FrontendResult()
+    results: Mapping[Digest, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    exports: tuple[Mapping[str, str], ...] = ()
+    failed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+
+
+class _Build:
+    """One build from its request to its result."""
+
+    def __init__(self, parts: Parts, request: SolveRequest, session: Session, stream: Stream) -> None:
+        self.parts = parts
+        self.request = request
+        self.session = session
+        self.stream = stream
+        self.id = new_id()
+        self.done = _Done()
+
+    async def run(self) -> SolveResult:
+        """Everything, and the record whatever happens."""
+        begin = BuildEvent(self.id, time.time(), title=self.request.title)
+        self.stream(begin)
+        error: BknbError | None = None
+        cancelled = False
+        try:
+            await self._serve(begin)
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
+        except BknbError as raised:
+            error = raised
+        except ExceptionGroup as group:
+            known = group.subgroup(BknbError)
+            if known is None:
+                raise
+            error = _first(known)
+        finally:
+            self.stream(
+                dataclasses.replace(
+                    begin, time=time.time(), finished=True, cancelled=cancelled, result=self._result_digest(),
+                    error="" if error is None else str(error), **self._header(),
+                )
+            )  # fmt: skip
+            self._record(error, cancelled)
+        return SolveResult(self.id, self.done.frontend, self.done.exports, self.done.results, error, self.done.failed)
+
+    async def _serve(self, begin: BuildEvent) -> None:
+        async with self.parts.solver.job(self.id, self.session, self.stream, parallelism=self.request.max_parallelism) as job:
+            bridge = LocalBridge(job, self.parts.worker.platforms, job.solve, self.parts.images.resolve_image_config, self.parts.shim)
+            with self.parts.worker.granted(self.id, self.request.entitlements):
+                try:
+                    self.done.frontend = await self._compile(bridge)
+                    self._announce(begin)
+                    if not self.request.compile_only:
+                        await self._build(job)
+                except* StepError as group:
+                    error = _first(group)
+                    assert isinstance(error, StepError)
+                    await self._keep_failed(error)
+                    raise error from None
+                finally:
+                    self.done.results = job.results()
+                    await bridge.release()
+
+    async def _compile(self, bridge: LocalBridge) -> FrontendResult:
+        if not self.request.frontend:
+            return FrontendResult((PlatformResult(None, self.request.edge),))
+        frontend = self.parts.frontends.get(self.request.frontend)
+        if frontend is None:
+            raise UnsupportedError(f"frontend {self.request.frontend!r} is not there: use dockerfile.v0; frontends as images are not run yet")
+        try:
+            found = await frontend.solve(FrontendRequest(self.request.opts), bridge)
+        except DockerfileError as error:
+            self._warn(error.warnings, error.filename)
+            raise
+        if found.forward is not None:
+            raise UnsupportedError(
+                f"# syntax={found.forward.source}: frontends as images are not run yet; docker/dockerfile up to 1.26 is built in, so write that or leave the line out"
+            )
+        return found
+
+    def _announce(self, begin: BuildEvent) -> None:
+        """Say what there is to do before any of it starts: the graph, what is skipped, what the checks found."""
+        found = self.done.frontend
+        self.stream(dataclasses.replace(begin, **self._header()))
+        for result in found.results:
+            self.stream.announce(result.edge, found.vertices)
+        for stage in found.skipped:
+            previous: tuple[Digest, ...] = ()
+            for number, (text, range_) in enumerate(stage.instructions, 1):
+                digest = Digest.of_text(f"skipped:{stage.name}:{number}:{text}")
+                self.stream(
+                    VertexEvent(
+                        digest, f"[{stage.name} {number}/{len(stage.instructions)}] {text}", previous, kind="exec", stage=stage.name,
+                        ranges=(range_,), outcome=Outcome.SKIPPED, command=text,
+                    )
+                )  # fmt: skip
+                previous = (digest,)
+        self._warn(found.warnings, found.filename)
+
+    def _warn(self, warnings: Sequence[Any], filename: str) -> None:
+        for warning in warnings:
+            self.stream(
+                WarningEvent(
+                    Digest.of_text(f"{self.id}:lint"), 1, warning.message, (warning.detail,) if getattr(warning, "detail", "") else (),
+                    getattr(warning, "url", ""), filename, tuple(getattr(warning, "ranges", ())), getattr(warning, "rule", ""),
+                )
+            )  # fmt: skip
+
+    async def _build(self, job: Any) -> None:
+        results = self.done.frontend.results
+        edges = [result.edge for result in results if result.edge is not None]
+        held: list[Ref | None] = []
+        try:
+            solved = iter(await job.solve_many(edges))
+            for result in results:
+                held.append(next(solved) if result.edge is not None else None)
+            inputs = [
+                ExportInput(ref, result.platform, result.image_config, result.epoch)
+                for ref, result in zip(held, results, strict=True)
+            ]
+            await self._sizes(results, held)
+            if self.request.exports:
+                self.done.exports = await self._export(inputs, job)
+        finally:
+            for ref in held:
+                if ref is not None:
+                    await ref.release()
+
+    async def _sizes(self, results: Sequence[PlatformResult], refs: Sequence[Ref | None]) -> None:
+        for result, ref in zip(results, refs, strict=True):
+            if result.edge is not None and ref is not None:
+                self.stream.resize(result.edge.vertex.digest, await ref.size())
+
+    async def _export(self, inputs: Sequence[ExportInput], job: Job) -> tuple[Mapping[str, str], ...]:
+        """Write every output, then publish them in order: nothing is published if one cannot be written."""
+        responses: list[Mapping[str, str]] = []
+        finalizers = []
+        for number, export in enumerate(self.request.exports):
+            finalizers.append(await self._shown(f"exporting to {_words(export)}", number, self.parts.exporter(export).export(inputs, job)))
+        for number, finalize in enumerate(finalizers):
+            responses.append(await self._shown("", number, finalize()))
+        return tuple(responses)
+
+    async def _shown(self, name: str, number: int, work: Any) -> Any:
+        digest = Digest.of_text(f"{self.id}:export:{number}")
+        known = self.stream.last(digest)
+        event = known or VertexEvent(digest, name, kind="internal", started=time.time())
+        self.stream(dataclasses.replace(event, completed=None, outcome=None))
+        try:
+            answer = await work
+        except BaseException as error:
+            outcome = Outcome.CANCELLED if isinstance(error, asyncio.CancelledError) else Outcome.FAILED
+            self.stream(dataclasses.replace(event, completed=time.time(), outcome=outcome, error="" if outcome == Outcome.CANCELLED else str(error)))
+            raise
+        self.stream(dataclasses.replace(event, completed=time.time(), outcome=Outcome.RAN))
+        return answer
+
+    async def _keep_failed(self, error: StepError) -> None:
+        """Remember what the failed step saw and had written, and let go of it."""
+        outputs = tuple(ref.id if ref is not None else "" for ref in error.outputs)
+        inputs = tuple(ref.id if ref is not None else "" for ref in error.inputs)
+        self.done.failed = (outputs, inputs)
+        for ref in (*error.outputs, *error.inputs):
+            if ref is not None:
+                await ref.release()
+        error.inputs = error.outputs = ()
+
+    def _header(self) -> dict[str, str]:
+        found = self.done.frontend
+        return {
+            "dockerfile": found.source.decode(errors="replace"),
+            "filename": found.filename,
+            "frontend": f"built-in {self.parts.frontend_version}" if self.request.frontend else "",
+        }
+
+    def _result_digest(self) -> str:
+        for response in self.done.exports:
+            if digest := response.get("containerimage.digest"):
+                return digest
+        return ""
+
+    def _record(self, error: BknbError | None, cancelled: bool) -> None:
+        Recorder(self.parts.history).save(self.id, self.request, self.done.frontend, self.stream.events, self.done.results, error, cancelled)
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BknbError:
+    """The first error of a group, however deep."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, BknbError)
+    return found
+
+
+def _words(export: ExportRequest) -> str:
+    return {
+        "image": "image", "oci": "oci image format", "docker": "docker image format", "local": "client directory", "tar": "client tarball",
+    }.get(export.type, export.type)  # fmt: skip
+
+
+def edges_of(result: FrontendResult) -> list[Edge]:
+    """The edges that a frontend asked for, scratch left out."""
+    return [platform.edge for platform in result.results if platform.edge is not None]
