@@ -1,8 +1,9 @@
 """JSON to the byte as Go's ``encoding/json`` writes it: BuildKit's digests are taken of such bytes.
 
-Three habits of Go matter: no spaces between tokens, ``<``, ``>``, ``&``, U+2028 and U+2029 written as escapes,
-and the keys of a map sorted while those of a struct keep the order of its fields. A dict here is written in its
-own order; `members` sorts, because BuildKit patches configs as a map (exporter/containerimage/writer.go).
+Three habits of Go matter: no spaces between tokens, ``<``, ``>``, ``&``, U+2028 and U+2029 written as
+escapes, and the keys of a map sorted while those of a struct keep the order of its fields. A dict here is
+written in its own order; `members` sorts, because BuildKit patches configs as a map
+(exporter/containerimage/writer.go).
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ def _escape(text: str) -> str:
 
 
 def dumps(value: Any) -> bytes:
-    """A value as Go's ``json.Marshal`` writes it, dicts in their own order.
+    r"""A value as Go's ``json.Marshal`` writes it, dicts in their own order.
 
     >>> dumps({"b": "a<b", "a": [1, None]})
-    b'{"b":"a\\\\u003cb","a":[1,null]}'
+    b'{"b":"a\\u003cb","a":[1,null]}'
     """
     return _escape(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
 

@@ -1,7 +1,7 @@
 """Read-only views: what an image's config says, and which manifest of an index is meant.
 
-The platform rules are those of containerd's ``platforms`` package (``Only``): a platform also takes what it can
-run natively, the closest first.
+The platform rules are those of containerd's ``platforms`` package (``Only``): a platform also takes what it
+can run natively, the closest first.
 """
 
 from __future__ import annotations
@@ -98,12 +98,14 @@ class Image:
             ValueError: one of them is wrong, or they do not belong together.
         """
         read = cls(Manifest.parse(manifest, media_type), Config.parse(config))
-        if Digest.of(config) != read.manifest.config.digest and read.manifest.config.digest.algorithm == "sha256":
+        if (
+            Digest.of(config) != read.manifest.config.digest
+            and read.manifest.config.digest.algorithm == "sha256"
+        ):
             raise ValueError("the image config is not the one that the manifest names")
         if len(read.manifest.layers) != len(read.config.diff_ids):
-            raise ValueError(
-                f"the manifest has {len(read.manifest.layers)} layers, the image config {len(read.config.diff_ids)}"
-            )
+            counts = len(read.manifest.layers), len(read.config.diff_ids)
+            raise ValueError("the manifest has {} layers, the image config {}".format(*counts))
         return read
 
     @property
@@ -167,7 +169,9 @@ def select(index: Index, platform: Platform) -> Descriptor | None:
 
     Entries that say no platform come last, in their order; attestations are never meant.
     """
-    entries = [e for e in index.manifests if e.media_type in MANIFEST_TYPES and ATTESTATION not in e.annotations]
+    entries = [
+        e for e in index.manifests if e.media_type in MANIFEST_TYPES and ATTESTATION not in e.annotations
+    ]
     for wanted in candidates(platform):
         for entry in entries:
             if entry.platform is not None and entry.platform.os and matches(wanted, entry.platform):
@@ -177,7 +181,11 @@ def select(index: Index, platform: Platform) -> Descriptor | None:
 
 def offered(index: Index) -> str:
     """The platforms of an index, for people."""
-    names = (str(e.platform) for e in index.manifests if e.platform and e.platform.os and ATTESTATION not in e.annotations)
+    names = (
+        str(e.platform)
+        for e in index.manifests
+        if e.platform and e.platform.os and ATTESTATION not in e.annotations
+    )
     return ", ".join(dict.fromkeys(names)) or "none"
 
 
@@ -185,7 +193,11 @@ def manifest_key(digest: Digest, platform: Platform, layer_limit: int | None = N
     """The first, cheap cache key of an image: by its manifest or index (source/containerimage/pull.go)."""
     normal = platform.normalize()
     values: dict[str, object] = {"Digest": digest, "OS": normal.os, "Arch": normal.architecture}
-    optional = {"Variant": normal.variant, "OSVersion": normal.os_version, "OSFeatures": list(normal.os_features)}
+    optional = {
+        "Variant": normal.variant,
+        "OSVersion": normal.os_version,
+        "OSFeatures": list(normal.os_features),
+    }
     values |= {key: value for key, value in optional.items() if value}
     if layer_limit is not None:
         values["Limit"] = layer_limit

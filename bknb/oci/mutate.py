@@ -29,7 +29,7 @@ EXPORTER: Final = "buildkit.exporter.image.v0"
 
 @dataclass(frozen=True, slots=True)
 class AddedLayer:
-    """A layer on its way into an image. `created` is RFC 3339 text; `description` becomes its history line."""
+    """A layer on its way into an image. `created` is RFC 3339 text, `description` its history line."""
 
     descriptor: Descriptor
     diff_id: Digest
@@ -40,16 +40,15 @@ class AddedLayer:
 def fit_history(history: Sequence[History], layers: Sequence[AddedLayer]) -> tuple[History, ...]:
     """One line for each layer, and a time for each line.
 
-    Lines too many lose their layer, from the bottom up; layers without a line get one; times that are missing are
-    the layer's, else those of the next new layer, else of the last one that has any.
+    Lines too many lose their layer, from the bottom up; layers without a line get one; times that are
+    missing are the layer's, else those of the next new layer, else of the last one that has any.
     """
     fitted: list[History] = []
     used = 0
     for line in history:
         fitted.append(replace(line, empty_layer=line.empty_layer or used >= len(layers)))
         used += not fitted[-1].empty_layer
-    for layer in layers[used:]:
-        fitted.append(History(layer.created, layer.description, comment=EXPORTER))
+    fitted += [History(a.created, a.description, comment=EXPORTER) for a in layers[used:]]
     position = 0
     for number, line in enumerate(fitted):
         if not line.empty_layer:
@@ -146,7 +145,7 @@ def _line(line: History) -> dict[str, Any]:
 def manifest_for(
     config: bytes, layers: Sequence[Descriptor], *, oci: bool, annotations: Mapping[str, str] | None = None
 ) -> Manifest:
-    """The manifest of a config and its layers, in OCI's or Docker's media types (no annotations in Docker's)."""
+    """The manifest of a config and its layers, in OCI's or Docker's media types."""
     kind = OCI_CONFIG if oci else DOCKER_CONFIG
     listed = tuple(
         Descriptor(
@@ -166,7 +165,8 @@ def manifest_for(
 def append(image: Image, layers: Sequence[AddedLayer], history: Sequence[History] = ()) -> Image:
     """An image with further layers and history lines on top; unknown fields of both documents stay.
 
-    `history` are the lines of the added layers, empty ones among them; without it each layer gets its own line.
+    `history` are the lines of the added layers, empty ones among them; without it each layer gets its own
+    line.
     """
     lines = tuple(history) or tuple(History(a.created, a.description) for a in layers)
     config = members(image.config.raw)

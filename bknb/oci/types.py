@@ -260,8 +260,8 @@ class _Index(msgspec.Struct):
 class _Any(msgspec.Struct):
     schemaVersion: int = 0  # noqa: N815
     mediaType: str = ""  # noqa: N815
-    manifests: msgspec.Raw | None = None
-    config: msgspec.Raw | None = None
+    manifests: Any = None
+    config: Any = None
 
 
 _T = TypeVar("_T", bound=msgspec.Struct)
