@@ -1,0 +1,97 @@
+"""``%bknb VERB``: questions about the store, the machine and the past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bknb import api
+from bknb.errors import UnsupportedError, UsageError, did_you_mean
+from bknb.options import split
+
+if TYPE_CHECKING:
+    from kernel_ext.magics import BknbMagics
+
+_HELP = """%bknb VERB
+
+  doctor    what this machine can do, and what is missing
+  du        what the store holds, as a DataFrame
+  prune     remove what no image needs (--all for everything; says what it freed)
+  images    the images kept by -t, as a DataFrame
+  history   the builds so far, as a DataFrame
+  graph     the graph of the last build
+  config    the settings; %config Bknb.NAME=VALUE sets one
+  help      this text
+
+%%dockerfile? and %%llb? explain the cells."""
+
+
+def run(magics: BknbMagics, line: str) -> Any:
+    """Run one verb.
+
+    Raises:
+        UsageError: there is no such verb.
+    """
+    words = split(line)
+    verb, rest = (words[0], words[1:]) if words else ("help", [])
+    if verb in ("-h", "--help"):
+        verb = "help"
+    act = VERBS.get(verb)
+    if act is None:
+        raise UsageError(f"%bknb {verb}: there is no such verb{did_you_mean(verb, VERBS)}; it is one of {', '.join(VERBS)}")
+    return act(magics, rest)
+
+
+def _none(words: list[str], verb: str) -> None:
+    if words:
+        raise UsageError(f"%bknb {verb} takes no options yet: {words[0]!r} is left over")
+
+
+def _doctor(magics: BknbMagics, words: list[str]) -> Any:
+    _none(words, "doctor")
+    print(api.examine(magics.client))
+
+
+def _du(magics: BknbMagics, words: list[str]) -> Any:
+    _none(words, "du")
+    return api.disk_usage(magics.client)
+
+
+def _prune(magics: BknbMagics, words: list[str]) -> Any:
+    unknown = [word for word in words if word not in ("--all", "-a")]
+    if unknown:
+        raise UsageError(f"%bknb prune: unknown option {unknown[0]!r}; it takes --all")
+    print(api.prune(magics.client, everything=bool(words)))
+
+
+def _images(magics: BknbMagics, words: list[str]) -> Any:
+    _none(words, "images")
+    return api.images(magics.client)
+
+
+def _history(magics: BknbMagics, words: list[str]) -> Any:
+    _none(words, "history")
+    return api.history(magics.client)
+
+
+def _graph(magics: BknbMagics, words: list[str]) -> Any:
+    _none(words, "graph")
+    if magics.last is None:
+        raise UsageError("there is no build yet: run a %%dockerfile cell first")
+    return magics.last.graph
+
+
+def _config(magics: BknbMagics, words: list[str]) -> Any:
+    if words:
+        raise UnsupportedError(f"%bknb config shows the settings; set one with %config Bknb.{words[0]}")
+    magics.shell.run_line_magic("config", "Bknb")
+
+
+def _help(magics: BknbMagics, words: list[str]) -> Any:
+    print(_HELP)
+
+
+VERBS: Mapping[str, Callable[[Any, list[str]], Any]] = {
+    "doctor": _doctor, "du": _du, "prune": _prune, "images": _images, "history": _history, "graph": _graph,
+    "config": _config, "help": _help,
+}  # fmt: skip
