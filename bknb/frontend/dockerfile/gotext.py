@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-#: unicode.IsSpace of Go: ASCII white space, NEL, NBSP and the property White_Space. Python adds 0x1c-0x1f.
-SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+from bknb.patterns.ignore_file import SPACE
 
 SPACE_CLASS = re.escape(SPACE)
 
