@@ -383,10 +383,11 @@ def _empty(directory: int) -> str | None:
     return found
 
 
-def resolve(root: int, path: str) -> str:
-    """The path without links, as seen from the root ("/" itself for the root); every part must exist.
+def resolve(root: int, path: str, *, strict: bool = True) -> str:
+    """The path without links, as seen from the root ("/" itself for the root).
 
-    Found by walking, not by asking /proc: a descriptor of a detached mount has no path there.
+    Found by walking, not by asking /proc: a descriptor of a detached mount has no path there. What does
+    not exist is kept as it is written, unless `strict`.
     """
     at: list[str] = []
     words = [word for word in path.split("/") if word not in ("", ".")]
@@ -399,7 +400,7 @@ def resolve(root: int, path: str) -> str:
         try:
             target = readlink(root, "/".join([*at, word]))
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno != errno.EINVAL and (strict or error.errno not in (errno.ENOENT, errno.ENOTDIR)):
                 raise
             at.append(word)
             continue
@@ -410,6 +411,11 @@ def resolve(root: int, path: str) -> str:
             at = []
         words[:0] = [part for part in target.split("/") if part not in ("", ".")]
     return "/" + "/".join(at)
+
+
+def chown(fd: int, uid: int, gid: int) -> None:
+    """Give what a descriptor names (O_PATH will do) to an owner."""
+    os.chown(f"/proc/self/fd/{fd}", uid, gid)
 
 
 def walk(root: int, path: str = "/") -> Iterator[tuple[str, int, list[os.DirEntry[str]]]]:

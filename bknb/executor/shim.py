@@ -39,6 +39,8 @@ class ShimProcess:
         self.state_dir = Path(state_dir)
         self.directory = ""
         """A tmpfs that only the shim sees."""
+        self.probed = False
+        """Whether `isolation` says which runtime works."""
         self._isolation: Isolation | None = None
         self._hello: dict[str, Any] = {}
         self._connection: _Connection | None = None
@@ -94,6 +96,8 @@ class ShimProcess:
             connection = _Connection(str(self.state_dir.resolve()))
             self._hello = await connection.hello()
             self._connection = connection
+            self.directory = self._hello["directory"]
+            self.probed = False
             self._isolation = Isolation(
                 tier=self._hello["tier"],
                 overlay=self._hello["overlay"],
@@ -105,6 +109,7 @@ class ShimProcess:
     def found_runtime(self, isolation: Isolation) -> None:
         """Keep what `isolation.probe` found out beyond the shim's own words."""
         self._isolation = isolation
+        self.probed = True
 
     async def call(self, op: str, /, *, fds: Sequence[int] = (), **arguments: Any) -> Any:
         """Have one op done; see `protocols.Shim`."""

@@ -32,11 +32,12 @@ def hierarchies() -> list[str]:
     if os.path.exists(f"{ROOT}/cgroup.controllers"):
         return [ROOT]
     try:
-        return [
-            f"{ROOT}/{entry}" for entry in sorted(os.listdir(ROOT)) if not os.path.islink(f"{ROOT}/{entry}")
-        ]
+        places = [f"{ROOT}/{entry}" for entry in sorted(os.listdir(ROOT))]
     except OSError:
         return []
+    return [
+        place for place in places if not os.path.islink(place) and os.path.exists(f"{place}/cgroup.procs")
+    ]
 
 
 def mode() -> str:
@@ -49,8 +50,12 @@ def mode() -> str:
 
 
 def hide_unified() -> None:
-    """Take the v2 tree of a hybrid host out of this mount namespace: crun 1.8 refuses to run beside it."""
+    """Take the v2 tree of a hybrid host out of this mount namespace: crun 1.8 refuses to run beside it.
+
+    A tmpfs takes its place, since crun makes plain directories there, and leaves them behind.
+    """
     calls.unmount(f"{ROOT}/unified")
+    calls.mount("none", f"{ROOT}/unified", "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=4m,mode=0755")
 
 
 def make(group: str) -> bool:

@@ -253,6 +253,7 @@ def _configure_overlay(server: Server, fd: int, options: Sequence[str]) -> None:
         calls.fsconfig(fd, "workdir", _value(options, "work"))
     for key, value in FIXED.items():
         calls.fsconfig(fd, key, value)
+    calls.fsconfig(fd, "uuid", "null")  # else each upper directory gets an attribute that no layer has
     if server.entered.tier == "user":
         calls.fsconfig(fd, "userxattr")
 
@@ -279,10 +280,10 @@ def _classic_overlay(server: Server, options: Sequence[str], target: str) -> Non
         finally:
             os.chdir("/")
     finally:
-        _remove(links)
+        remove(links)
 
 
-def _remove(path: str) -> None:
+def remove(path: str) -> None:
     """Remove a directory of ours."""
     directory, _, name = path.rpartition("/")
     fd = beneath.open_root(directory)
@@ -333,7 +334,7 @@ def probe(server: Server) -> bool:
         return False
     finally:
         os.rmdir(target)
-        _remove(place)
+        remove(place)
 
 
 OPS: dict[str, Any] = {}

@@ -77,6 +77,7 @@ class Server:
     """The state of one shim.
 
     Attributes:
+        litter: where crun leaves a plain directory for each container, "" on most hosts.
         directory: a tmpfs of this process only: mount points, bundles, secrets. "" without namespaces.
         group: name of the cgroup of all containers, "" where none can be made.
         entered: what namespaces there are.
@@ -89,6 +90,7 @@ class Server:
         self.entered = entered
         self.group = group
         self.directory = ""
+        self.litter = ""
         self.overlay_style = ""
         self.lock = _thread.allocate_lock()
         self.children: set[int] = set()
@@ -131,6 +133,7 @@ class Server:
         if cgroups.mode() == "hybrid" and self.entered.tier == "root":
             try:
                 cgroups.hide_unified()
+                self.litter = f"{cgroups.ROOT}/unified/{self.group}"
             except OSError:
                 self.entered.notes.append("cgroups in hybrid mode: crun may refuse to run")
         if not cgroups.make(self.group):

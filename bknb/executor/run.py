@@ -1,0 +1,220 @@
+"""Runs a `Process` through the shim, with whatever runtime this machine has.
+
+The container writes into pipes whose other ends are here, so that a log flows without passing through the
+shim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from typing import Any
+
+from bknb.errors import ExecutorError
+from bknb.executor import etc, isolation, runc
+from bknb.executor.shim import ShimProcess
+from bknb.protocols import ExitStatus, Isolation, Output, Process
+
+READ = 1 << 16
+RUNTIME_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+MISSING_PROGRAM = (
+    "executable file",
+    "no such file or directory",
+    "permission denied",
+    "exec format error",
+    "is a directory",
+)
+
+
+class ShimExecutor:
+    """Implements `protocols.Executor`.
+
+    ::
+
+        executor = ShimExecutor(shim)
+        status = await executor.run(process, lambda stream, data: print(data))
+    """
+
+    def __init__(self, shim: ShimProcess) -> None:
+        self.shim = shim
+        self._probing: asyncio.Lock | None = None
+
+    async def probe(self) -> Isolation:
+        """What this machine lets us do, the runtime included; found out once for each life of the shim."""
+        await self.shim.start()
+        found = self.shim.isolation
+        if found.runtime or self.shim.probed:
+            return found
+        if self._probing is None:
+            self._probing = asyncio.Lock()
+        async with self._probing:
+            if not self.shim.probed:
+                self.shim.found_runtime(await isolation.probe(self.shim, self.attempt))
+        return self.shim.isolation
+
+    async def run(self, process: Process, output: Output, *, stdin: bytes = b"") -> ExitStatus:
+        """Run to the end; see `protocols.Executor`."""
+        found = await self.probe()
+        if not found.runtime:
+            raise ExecutorError("no container runtime: " + "; ".join(found.notes))
+        status, complaint = await self.attempt(found, process, output, stdin=stdin)
+        if complaint and not _program_is_missing(complaint):
+            raise ExecutorError(f"{found.runtime}: {complaint}")
+        return status
+
+    async def attempt(
+        self, found: Isolation, process: Process, output: Output, *, stdin: bytes = b""
+    ) -> tuple[ExitStatus, str]:
+        """Run with a given runtime; the second is what the runtime complained about, "" if nothing."""
+        bundle = f"{self.shim.directory}/c-{process.id}"
+        filter = isolation.default_filter(found)
+        request = self._request(found, process, bundle)
+        request["command"] = runc.command(found, self.shim.directory, bundle, process.id)
+        request["files"]["config.json"] = runc.config(
+            process, found, bundle=bundle, group=self.shim.hello["group"], filter=filter
+        )
+        async with _Streams(output, stdin) as streams:
+            result = await self.shim.call("containers.run", fds=streams.theirs, **request)
+            await streams.drained()
+        status = ExitStatus(result["code"], result["cpu"], result["memory"])
+        return status, _complaint(result["log"]) if result["code"] else ""
+
+    def _request(self, found: Isolation, process: Process, bundle: str) -> dict[str, Any]:
+        """The arguments of ``containers.run`` that do not depend on the runtime."""
+        meta = process.meta
+        trees = []
+        for mount, target in zip(process.mounts, runc.mount_targets(process), strict=True):
+            if runc.is_tmpfs(mount):
+                continue
+            trees.append(
+                {
+                    "target": target,
+                    "mounts": [each.to_json() for each in mount.mounts],
+                    "selector": mount.selector,
+                    "readonly": mount.readonly,
+                    "data": mount.data,
+                    "owner_mode": mount.owner_mode,
+                    "socket": mount.socket,
+                }
+            )
+        resolv = process.resolv_conf
+        return {
+            "id": process.id,
+            "bundle": bundle,
+            "env": RUNTIME_ENV,
+            "root": [mount.to_json() for mount in process.root],
+            "root_readonly": process.root_readonly,
+            "trees": trees,
+            "files": {
+                "hosts": etc.hosts(meta.hostname, _unique(meta.extra_hosts + process.extra_hosts)),
+                "resolv.conf": etc.resolv_conf(process.network) if resolv is None else resolv,
+            },
+            "user": meta.user,
+            "cwd": meta.cwd or "/",
+            "stub_paths": [mount.dest for mount in process.mounts],
+            "stub_recursive": meta.remove_mount_stubs_recursive,
+            "runtime_state": f"{self.shim.directory}/{runc.STATE}",
+        }
+
+
+def _unique(entries: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(entries))
+
+
+def _complaint(log: str) -> str:
+    """The last error in a runtime's log, which has one JSON object a line."""
+    said = ""
+    for line in log.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal"):
+            said = str(entry.get("msg", ""))
+    return said
+
+
+def _program_is_missing(complaint: str) -> bool:
+    """Whether a container stood and only its program could not be started: then the step failed, not we."""
+    lowered = complaint.lower()
+    about = ("exec", "chdir", "cwd", "executable")
+    return any(word in lowered for word in about) and any(word in lowered for word in MISSING_PROGRAM)
+
+
+class _Streams:
+    """Three pipes: `theirs` are the ends for the container, in the order 0, 1, 2."""
+
+    def __init__(self, output: Output, stdin: bytes) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._output = output
+        self._stdin = memoryview(stdin)
+        self.theirs: list[int] = []
+        self._ours: dict[int, int] = {}
+        self._ended: dict[int, asyncio.Future[None]] = {}
+
+    async def __aenter__(self) -> _Streams:
+        if self._stdin:
+            read, write = os.pipe()
+            self.theirs.append(read)
+            os.set_blocking(write, False)
+            self._ours[0] = write
+            self._loop.add_writer(write, self._writable)
+        else:
+            self.theirs.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        for stream in (1, 2):
+            read, write = os.pipe()
+            self.theirs.append(write)
+            os.set_blocking(read, False)
+            self._ours[stream] = read
+            self._ended[stream] = self._loop.create_future()
+            self._loop.add_reader(read, self._readable, stream)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._close_theirs()
+        for stream in list(self._ours):
+            self._end(stream)
+
+    async def drained(self) -> None:
+        """Wait until everything that was written has been read."""
+        self._close_theirs()
+        for ended in self._ended.values():
+            await ended
+
+    def _close_theirs(self) -> None:
+        while self.theirs:
+            os.close(self.theirs.pop())
+
+    def _readable(self, stream: int) -> None:
+        try:
+            data = os.read(self._ours[stream], READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._output(stream, data)
+        else:
+            self._end(stream)
+
+    def _writable(self) -> None:
+        try:
+            self._stdin = self._stdin[os.write(self._ours[0], self._stdin) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._stdin = memoryview(b"")  # it does not want to read on
+        if not self._stdin:
+            self._end(0)
+
+    def _end(self, stream: int) -> None:
+        fd = self._ours.pop(stream, None)
+        if fd is None:
+            return
+        with contextlib.suppress(ValueError):
+            (self._loop.remove_writer if stream == 0 else self._loop.remove_reader)(fd)
+        os.close(fd)
+        if stream in self._ended and not self._ended[stream].done():
+            self._ended[stream].set_result(None)
