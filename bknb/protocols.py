@@ -708,12 +708,13 @@ class Frontend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ExportInput:
-    """One platform's result on its way out."""
+    """One platform's result on its way out; `base_image_config` tells an epoch which history it may not touch."""
 
     ref: Ref | None
     platform: Platform | None
     image_config: str
     epoch: int | None = None
+    base_image_config: str = ""
 
 
 class Exporter(Protocol):
@@ -730,6 +731,10 @@ class Exporter(Protocol):
 
 class Limiter(Protocol):
     """Slots for parallel work (``max-parallelism``); no limit unless there is one."""
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever asks for a slot now has to wait."""
 
     def slot(self) -> AbstractAsyncContextManager[None]: ...
 
