@@ -12,7 +12,7 @@ _MAX_LINE: Final = 65536
 #: What Go trims (unicode.IsSpace). Python's own idea of white space has four characters more.
 SPACE: Final = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    + ("\u2028\u2029\u202f\u205f\u3000")
+    "\u2028\u2029\u202f\u205f\u3000"
 )
 
 
