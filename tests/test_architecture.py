@@ -21,7 +21,7 @@ FLOORS = (
     (IN_ORDER, "layers"),
     (SIBLINGS, "source worker exporter cacheio policy history"),  # compositions
     (SIBLINGS, "builder remote analysis"),
-    (IN_ORDER, "api cli __main__"),
+    (IN_ORDER, "api doctor cli __main__"),
     (SIBLINGS, "kernel_ext"),
 )
 LIBRARIES = {0: {"google"}, 1: {"google", "msgspec"}}  # beside the standard library; higher rows are free
