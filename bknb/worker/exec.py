@@ -45,7 +45,7 @@ class ExecOperation:
             ExecutorError: the container could not be started.
             UnsupportedError: the step asks for an entitlement that it does not have.
         """
-        self._check_entitlements()
+        self._check_entitlements(job)
         async with AsyncExitStack() as stack:
             plan = await prepare_mounts(self.worker, self.vertex, self.op, job, inputs, stack)
             process = await self._process(job, plan)
@@ -59,11 +59,10 @@ class ExecOperation:
                 raise error
             return await _commit(plan.outputs)
 
-    def _check_entitlements(self) -> None:
-        granted = self.worker.settings.entitlements
-        if self.op.network == NetMode.HOST and "network.host" not in granted:
+    def _check_entitlements(self, job: Job) -> None:
+        if self.op.network == NetMode.HOST and not self.worker.entitled(job, "network.host"):
             raise UnsupportedError("network.host is not allowed: say --allow network.host to let this build use the host's network")
-        if self.op.security == SecurityMode.INSECURE and "security.insecure" not in granted:
+        if self.op.security == SecurityMode.INSECURE and not self.worker.entitled(job, "security.insecure"):
             raise UnsupportedError("security.insecure is not allowed: say --allow security.insecure to let this build run a privileged step")
         if self.op.cdi_devices:
             raise UnsupportedError("RUN --device needs CDI, which this builder does not have yet: use a buildkitd elsewhere")

@@ -1,0 +1,154 @@
+"""The worker of this machine: gives every op its behaviour."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from bknb import keys
+from bknb.digest import Digest
+from bknb.errors import DefinitionError, UnsupportedError
+from bknb.llb import ops
+from bknb.llb.vertex import Vertex
+from bknb.platforms import Platform
+from bknb.protocols import CacheMap, Dep, Executor, Job, Operation, Ref, RefStore, Shim
+from bknb.settings import Settings
+from bknb.worker.build import BuildOperation
+from bknb.worker.content import ContentHasher
+from bknb.worker.exec import ExecOperation
+from bknb.worker.file import FileOperation
+from bknb.worker.layering import LayeringOperation
+
+
+class Source(Protocol):
+    """One kind of source."""
+
+    schemes: tuple[str, ...]
+
+    def cache_maps(self, vertex: Vertex, job: Job) -> AsyncIterator[CacheMap]:
+        """Its keys, cheap first."""
+
+    async def snapshot(self, vertex: Vertex, job: Job) -> Ref | None:
+        """Its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOperation:
+    """A vertex that brings something from outside."""
+
+    vertex: Vertex
+    source: Source
+
+    @property
+    def cache_map(self) -> CacheMap | None:
+        """None: a source is asked."""
+        return None
+
+    def cache_maps(self, job: Job) -> AsyncIterator[CacheMap]:
+        """The source's keys."""
+        return self.source.cache_maps(self.vertex, job)
+
+    async def exec(self, job: Job, inputs: Sequence[Ref | None]) -> Sequence[Ref | None]:
+        """Its files, as the one output."""
+        return (await self.source.snapshot(self.vertex, job),)
+
+
+class LocalWorker:
+    """Implements `protocols.Worker` with a `RefStore`, a `Shim` and an `Executor`."""
+
+    def __init__(
+        self, *, settings: Settings, refs: RefStore, shim: Shim, executor: Executor, sources: Sequence[Source],
+        hasher: ContentHasher, platforms: tuple[Platform, ...],
+    ) -> None:  # fmt: skip
+        self.settings = settings
+        self.refs = refs
+        self.shim = shim
+        self.executor = executor
+        self.hasher = hasher
+        self._platforms = platforms
+        self._sources: Mapping[str, Source] = {scheme: source for source in sources for scheme in source.schemes}
+        self._granted: dict[str, frozenset[str]] = {}
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """What this machine runs, the native platform first."""
+        return self._platforms
+
+    def resolve(self, vertex: Vertex) -> Operation:
+        """The operation of a vertex.
+
+        Raises:
+            DefinitionError: an op or a source that is not known.
+        """
+        match vertex.op:
+            case ops.SourceOp(identifier):
+                source = self._sources.get(identifier.partition("://")[0])
+                if source is None:
+                    raise UnsupportedError(f"sources like {identifier[:80]} are not there yet: images and local folders are")
+                return SourceOperation(vertex, source)
+            case ops.ExecOp() as op:
+                return ExecOperation(vertex, op, self._cache_map(vertex), self)
+            case ops.FileOp() as op:
+                return FileOperation(vertex, op, self._cache_map(vertex), self)
+            case ops.MergeOp() | ops.DiffOp() | ops.PassthroughOp() as op:
+                return LayeringOperation(vertex, op, self._cache_map(vertex), self)
+            case ops.BuildOp() as op:
+                return BuildOperation(vertex, op, self._cache_map(vertex), self)
+            case _:
+                raise DefinitionError(f"unknown op {type(vertex.op).__name__}", vertex.digest)
+
+    async def load(self, result: str) -> Ref | None:
+        """The Ref that a cache record names, or None if it is gone."""
+        return await self.refs.get(result)
+
+    async def read(self, ref: Ref, path: str, limit: int) -> bytes | None:
+        """A file of a result, or None where there is none."""
+        answer = await self.shim.call("trees.read", mounts=[m.to_json() for m in await ref.mounts()], path=path, limit=limit)
+        return None if answer is None else base64.b64decode(answer)
+
+    def resolv_conf(self) -> str | None:
+        """The text of a step's /etc/resolv.conf where the settings say one; None for the host's."""
+        lines = [f"nameserver {address}" for address in self.settings.dns_nameservers]
+        if self.settings.dns_search:
+            lines.append(f"search {' '.join(self.settings.dns_search)}")
+        if self.settings.dns_options:
+            lines.append(f"options {' '.join(self.settings.dns_options)}")
+        return "\n".join(lines) + "\n" if lines else None
+
+    def entitled(self, job: Job, entitlement: str) -> bool:
+        """Whether a job may have a step do what an entitlement stands for."""
+        return entitlement in self.settings.entitlements or entitlement in self._granted.get(job.id, frozenset())
+
+    @contextmanager
+    def granted(self, job: str, entitlements: frozenset[str]) -> Iterator[None]:
+        """Give a job entitlements for as long as the context lasts."""
+        self._granted[job] = entitlements
+        try:
+            yield
+        finally:
+            del self._granted[job]
+
+    def _cache_map(self, vertex: Vertex) -> CacheMap:
+        spec = keys.cache_map(vertex, self._platforms[0])
+        return CacheMap(spec.digest, tuple(self._dep(dep) for dep in spec.deps), spec.plaintext)
+
+    def _dep(self, spec: keys.DepSpec) -> Dep:
+        selectors = spec.content
+
+        async def content(job: Job, ref: Ref | None) -> Digest:
+            assert selectors is not None
+            return await self.hasher.digest(ref, selectors)
+
+        async def unpack(job: Job, ref: Ref | None) -> None:
+            if ref is not None:
+                await ref.mounts()
+
+        return Dep(
+            spec.selector,
+            content if selectors is not None else None,
+            unpack if spec.preprocess else None,
+            "\0".join(spec.paths),
+        )
