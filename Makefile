@@ -32,7 +32,7 @@ soak: setup  ## the long runs
 	pytest -m slow
 
 conformance: setup  ## BuildKit's measured answers, case by case
-	pytest tests/conformance
+	@python -m tests.conformance
 
 bench: setup  ## the rows of PERFORMANCE.md that stand, beside their floor programs
 	python -m tests.bench

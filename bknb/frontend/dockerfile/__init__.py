@@ -7,5 +7,5 @@ Pure passes, each linear in the file's length:
    tree and what is wrong with it; `Dockerfile.check()` raises the first error, the one BuildKit gives.
 3. `lint.check_syntax`: the build checks that need nothing but the text.
 4. Stages, variables and base images are resolved, then lowered to LLB. `words` expands shell words and
-   `expansion` makes the expanded copy of an instruction.
+   `args.expand` makes the expanded copy of an instruction.
 """

@@ -3,7 +3,7 @@
 Two levels, as in BuildKit. A `Node` is one instruction cut into words (frontend/dockerfile/parser); it
 exists for every instruction that could be cut, known or not. An `Instruction` is what a node means
 (frontend/dockerfile/instructions); nothing in it is expanded yet, since a variable's value is known only
-when stages are walked: `expansion` makes the expanded copy.
+when stages are walked: `args.expand` makes the expanded copy.
 
 Texts are `str`. Bytes of the file that are not UTF-8 are kept as surrogate escapes (PEP 383), so
 ``text.encode("utf-8", "surrogateescape")`` gives the file's bytes back. Flag values are the one exception:
