@@ -13,7 +13,7 @@ an image.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -246,6 +246,21 @@ class Usage:
     inodes: int
 
 
+@dataclass(frozen=True, slots=True)
+class LayerDirectory:
+    """One layer on disk, as a snapshotter keeps it.
+
+    Attributes:
+        path: what the step added, changed and, as whiteouts, removed.
+        lower: the directories that it was written on, bottom first.
+        marks: how whiteouts are spelled (`bknb.shim.marks`).
+    """
+
+    path: str
+    lower: tuple[str, ...]
+    marks: str
+
+
 class Snapshotter(Protocol):
     """File system states; containerd's verbs. Names are given by the caller."""
 
@@ -262,6 +277,15 @@ class Snapshotter(Protocol):
 
     async def commit(self, name: str, active: str) -> Usage:
         """Make an active snapshot immutable, under a new name."""
+
+    async def prepare_folder(self, name: str, base: str = "") -> Mounts:
+        """An active snapshot for cache mounts: a copy of its base, mounted any number of times, never committed.
+
+        It stays until it is removed, over restarts too.
+        """
+
+    async def layer(self, name: str) -> LayerDirectory | None:
+        """The layer that a committed snapshot adds; None for a merge, and for a difference to an ancestor."""
 
     async def merge(self, name: str, parents: Sequence[str]) -> None:
         """A committed snapshot: the layers of each parent laid over those of the ones before."""
@@ -291,6 +315,27 @@ class LayerBlob:
     compressor: str = ""
     created: float | None = None
     description: str = ""
+
+
+class Layers(Protocol):
+    """Makes blobs of layer directories, and the other way round (`bknb.layers`)."""
+
+    async def create(
+        self, directory: LayerDirectory, compression: Compression, progress: Progress | None = None
+    ) -> LayerBlob:
+        """A layer directory as a blob in the content store."""
+
+    async def apply(self, blob: LayerBlob, mounts: Mounts, progress: Progress | None = None) -> None:
+        """Unpack a blob of the content store over a tree.
+
+        Raises:
+            ContentError: it is not there, damaged, or has another diff_id.
+        """
+
+    async def convert(
+        self, blob: LayerBlob, compression: Compression, progress: Progress | None = None
+    ) -> LayerBlob:
+        """The same layer in another compression."""
 
 
 class Ref(Protocol):
@@ -529,6 +574,15 @@ class Job(Protocol):
 
     @property
     def emit(self) -> Emit: ...
+
+    def annotate(self, *, note: str | None = None, size: int | None = None, result: str | None = None) -> None:
+        """Add to what is shown of the vertex: a remark, the bytes that its result adds, the digest of the result."""
+
+    def waiting(self, cause: str) -> AbstractContextManager[None]:
+        """Say what the operation waits for: ``lock pull session``."""
+
+    async def solve(self, edge: Edge) -> Ref | None:
+        """Build an edge that the operation depends on; the caller releases the Ref."""
 
 
 class Operation(Protocol):

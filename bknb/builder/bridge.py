@@ -16,7 +16,8 @@ from bknb.events import Emit, Outcome, VertexEvent
 from bknb.llb.ops import SourceOp
 from bknb.llb.vertex import Edge
 from bknb.platforms import Platform
-from bknb.protocols import ImageConfigAnswer, Job, LocalDirectory, Mounts, Ref, Shim, SourceMetaAnswer
+from bknb.protocols import ImageConfigAnswer, Job, LocalDirectory, Mounts, Ref, SourceMetaAnswer
+from bknb.worker.worker import LocalWorker
 
 LIMIT = 16 << 20
 """Largest file that a frontend reads, in bytes (solver/llbsolver/bridge.go reads Dockerfiles whole)."""
@@ -76,14 +77,14 @@ class LocalBridge:
     Attributes:
         solve_edge: builds an edge in the job.
         resolve_image: looks an image's config up.
-        shim: reads files out of results.
+        worker: reads files out of results.
     """
 
     job: Job
     platforms: tuple[Platform, ...]
     solve_edge: Callable[[Edge], Awaitable[Ref | None]]
     resolve_image: Callable[..., Awaitable[ImageConfigAnswer]]
-    shim: Shim
+    worker: LocalWorker
     held: list[Ref] = field(default_factory=list)
 
     @property
@@ -137,8 +138,7 @@ class LocalBridge:
         if isinstance(ref, DirectoryRef):
             # A notebook's Dockerfile is in memory; a small file is read faster than a thread is started.
             return ref.read(path, limit)
-        answer = await self.shim.call("trees.read", mounts=[m.to_json() for m in await ref.mounts()], path=path, limit=limit)
-        return None if answer is None else bytes.fromhex(answer) if isinstance(answer, str) else bytes(answer)
+        return await self.worker.read(ref, path, limit)
 
     async def stat_file(self, ref: Ref | None, path: str) -> Mapping[str, Any] | None:
         """Mode, size and kind of a file; None where there is none."""
@@ -147,8 +147,7 @@ class LocalBridge:
         if isinstance(ref, DirectoryRef):
             data = await asyncio.to_thread(ref.read, path, LIMIT)
             return None if data is None else {"path": path, "size": len(data)}
-        answer: Mapping[str, Any] | None = await self.shim.call("trees.stat", mounts=[m.to_json() for m in await ref.mounts()], path=path)
-        return answer
+        return await self.worker.stat(ref, path)
 
     async def release(self) -> None:
         """Let go of what the frontend looked at."""

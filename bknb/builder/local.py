@@ -21,9 +21,9 @@ from bknb.digest import Digest
 from bknb.errors import BknbError, DockerfileError, StepError, UnsupportedError
 from bknb.events import BuildEvent, Emit, Outcome, VertexEvent, WarningEvent
 from bknb.history import Recorder, new_id
-from bknb.llb.vertex import Edge
 from bknb.protocols import ExportInput, ExportRequest, FrontendRequest, FrontendResult, Job, PlatformResult, Ref, Session, SolveRequest, SolveResult
 from bknb.settings import Settings
+from bknb.solver.job import Job as SolverJob
 
 
 class LocalBuilder:
@@ -112,8 +112,9 @@ class _Build:
         return SolveResult(self.id, self.done.frontend, self.done.exports, self.done.results, error, self.done.failed)
 
     async def _serve(self, begin: BuildEvent) -> None:
-        async with self.parts.solver.job(self.id, self.session, self.stream, parallelism=self.request.max_parallelism) as job:
-            bridge = LocalBridge(job, self.parts.worker.platforms, job.solve, self.parts.images.resolve_image_config, self.parts.shim)
+        limit = self.request.max_parallelism
+        async with self.parts.solver.job(self.id, self.session, self.stream, parallelism=limit, describe=self.stream.describe) as job:
+            bridge = LocalBridge(job, self.parts.worker.platforms, job.solve, self.parts.images.resolve_image_config, self.parts.worker)
             with self.parts.worker.granted(self.id, self.request.entitlements):
                 try:
                     self.done.frontend = await self._compile(bridge)
@@ -126,7 +127,7 @@ class _Build:
                     await self._keep_failed(error)
                     raise error from None
                 finally:
-                    self.done.results = job.results()
+                    self.done.results = results_of(job)
                     await bridge.release()
 
     async def _compile(self, bridge: LocalBridge) -> FrontendResult:
@@ -150,8 +151,9 @@ class _Build:
         """Say what there is to do before any of it starts: the graph, what is skipped, what the checks found."""
         found = self.done.frontend
         self.stream(dataclasses.replace(begin, **self._header()))
+        self.stream.know(found.vertices)
         for result in found.results:
-            self.stream.announce(result.edge, found.vertices)
+            self.stream.announce(result.edge)
         for stage in found.skipped:
             previous: tuple[Digest, ...] = ()
             for number, (text, range_) in enumerate(stage.instructions, 1):
@@ -186,18 +188,12 @@ class _Build:
                 ExportInput(ref, result.platform, result.image_config, result.epoch)
                 for ref, result in zip(held, results, strict=True)
             ]
-            await self._sizes(results, held)
             if self.request.exports:
                 self.done.exports = await self._export(inputs, job)
         finally:
             for ref in held:
                 if ref is not None:
                     await ref.release()
-
-    async def _sizes(self, results: Sequence[PlatformResult], refs: Sequence[Ref | None]) -> None:
-        for result, ref in zip(results, refs, strict=True):
-            if result.edge is not None and ref is not None:
-                self.stream.resize(result.edge.vertex.digest, await ref.size())
 
     async def _export(self, inputs: Sequence[ExportInput], job: Job) -> tuple[Mapping[str, str], ...]:
         """Write every output, then publish them in order: nothing is published if one cannot be written."""
@@ -266,6 +262,17 @@ def _words(export: ExportRequest) -> str:
     }.get(export.type, export.type)  # fmt: skip
 
 
-def edges_of(result: FrontendResult) -> list[Edge]:
-    """The edges that a frontend asked for, scratch left out."""
-    return [platform.edge for platform in result.results if platform.edge is not None]
+def results_of(job: SolverJob) -> Mapping[Digest, tuple[str, ...]]:
+    """The record ids of every output that a job has, realised or only known to the cache ("" for an empty one)."""
+    found: dict[Digest, tuple[str, ...]] = {}
+    for active in job.graph:
+        ids = []
+        for index in range(max(active.edges, default=-1) + 1):
+            edge = active.edges.get(index)
+            if edge is not None and edge.ref is not None:
+                ids.append(edge.ref.id)
+            else:
+                ids.append(edge.records[0].result if edge is not None and edge.records else "")
+        if any(ids):
+            found[active.vertex.digest] = tuple(ids)
+    return found

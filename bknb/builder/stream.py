@@ -1,12 +1,12 @@
-"""The event stream of one build: numbered, completed with what the frontend knows, kept for the record."""
+"""The event stream of one build: completed with what the frontend knows, kept for the record."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from bknb.digest import Digest
-from bknb.events import DecisionEvent, Emit, Event, VertexEvent
+from bknb.events import Emit, Event, VertexEvent
 from bknb.llb import ops
 from bknb.llb.vertex import Edge, Vertex
 from bknb.protocols import VertexInfo
@@ -18,7 +18,7 @@ _SCHEMES = {"docker-image": "image", "oci-layout": "image", "local": "local", "g
 
 
 class Stream:
-    """Takes the events of every floor and hands them on, complete.
+    """Takes the events of every floor and hands them on.
 
     Calling it is emitting. `events` is everything that was emitted, in order.
     """
@@ -26,74 +26,42 @@ class Stream:
     def __init__(self, forward: Emit) -> None:
         self.events: list[Event] = []
         self._forward = forward
-        self._known: dict[Digest, VertexEvent] = {}
+        self._infos: Mapping[Digest, VertexInfo] = {}
         self._last: dict[Digest, VertexEvent] = {}
-        self._sequence = 0
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, DecisionEvent):
-            self._sequence += 1
-            event = dataclasses.replace(event, sequence=self._sequence)
-        elif isinstance(event, VertexEvent):
-            event = self._complete(event)
+        if isinstance(event, VertexEvent):
             self._last[event.digest] = event
         self.events.append(event)
         self._forward(event)
 
-    def announce(self, edge: Edge | None, infos: Mapping[Digest, VertexInfo]) -> None:
-        """Say which vertices there are, before any of them starts. One that is known already is not said again."""
+    def know(self, infos: Mapping[Digest, VertexInfo]) -> None:
+        """Take what a frontend knows of the vertices that it made."""
+        self._infos = infos
+
+    def describe(self, vertex: Vertex) -> Mapping[str, Any]:
+        """The fields of a vertex's events that are known before it runs."""
+        info = self._infos.get(vertex.digest)
+        group = vertex.meta.progress_group
+        return {
+            "name": vertex.meta.name or describe(vertex),
+            "inputs": tuple(dict.fromkeys(edge.vertex.digest for edge in vertex.inputs)),
+            "kind": kind(vertex),
+            "stage": info.stage if info else "",
+            "command": info.command if info else "",
+            "ranges": info.ranges if info else tuple(r for location in vertex.locations for r in location.ranges),
+            "progress_group": group.id if group else "",
+        }
+
+    def announce(self, edge: Edge | None) -> None:
+        """Say which vertices there are below an edge; one that was said already is not said again."""
         for vertex in vertices(edge):
-            if vertex.digest in self._known:
-                continue
-            info = infos.get(vertex.digest)
-            event = VertexEvent(
-                vertex.digest,
-                vertex.meta.name or describe(vertex),
-                inputs=tuple(dict.fromkeys(e.vertex.digest for e in vertex.inputs)),
-                kind=kind(vertex),
-                stage=info.stage if info else "",
-                command=info.command if info else "",
-                ranges=info.ranges if info else (),
-                progress_group=vertex.meta.progress_group.id if vertex.meta.progress_group else "",
-            )
-            self._known[vertex.digest] = event
             if vertex.digest not in self._last:
-                self(event)
-
-    def note(self, vertex: Digest, text: str) -> None:
-        """Add a remark to a vertex."""
-        known = self._known.get(vertex)
-        if known is not None:
-            self._known[vertex] = dataclasses.replace(known, note=text)
-        last = self._last.get(vertex)
-        if last is not None:
-            self(dataclasses.replace(last, note=text))
-
-    def resize(self, vertex: Digest, size: int) -> None:
-        """Say how many bytes the result of a vertex adds."""
-        last = self._last.get(vertex)
-        if last is not None and last.size != size:
-            self(dataclasses.replace(last, size=size))
+                self(VertexEvent(vertex.digest, **self.describe(vertex)))
 
     def last(self, vertex: Digest) -> VertexEvent | None:
         """The state of a vertex as it was said last."""
         return self._last.get(vertex)
-
-    def _complete(self, event: VertexEvent) -> VertexEvent:
-        known = self._known.get(event.digest)
-        if known is None:
-            return event
-        return dataclasses.replace(
-            event,
-            name=known.name,
-            inputs=known.inputs,
-            kind=event.kind or known.kind,
-            stage=known.stage,
-            command=known.command,
-            ranges=known.ranges,
-            progress_group=known.progress_group,
-            note=event.note or known.note,
-        )
 
 
 def vertices(edge: Edge | None) -> list[Vertex]:

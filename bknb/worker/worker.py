@@ -6,7 +6,7 @@ import base64
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from bknb import keys
 from bknb.digest import Digest
@@ -108,6 +108,11 @@ class LocalWorker:
         """A file of a result, or None where there is none."""
         answer = await self.shim.call("trees.read", mounts=[m.to_json() for m in await ref.mounts()], path=path, limit=limit)
         return None if answer is None else base64.b64decode(answer)
+
+    async def stat(self, ref: Ref, path: str) -> Mapping[str, Any] | None:
+        """Mode, size and owner of a file of a result, or None where there is none."""
+        answer: Mapping[str, Any] | None = await self.shim.call("trees.stat", mounts=[m.to_json() for m in await ref.mounts()], path=path)
+        return answer
 
     def resolv_conf(self) -> str | None:
         """The text of a step's /etc/resolv.conf where the settings say one; None for the host's."""
