@@ -1,0 +1,282 @@
+"""The vertices that are being built now.
+
+An `ActiveVertex` is one vertex with its operation, shared by every job whose graph has it; an `ActiveEdge`
+is one of its outputs with what is known of its keys. A vertex is told apart by its digest and by which of
+the vertices at or below it ignore the cache: what stands on a step that was forced to run is not the same
+as what stands on a cached one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from bknb.digest import Digest
+from bknb.errors import DefinitionError, StepError
+from bknb.llb.vertex import Edge, Vertex
+from bknb.protocols import CacheMap, CacheRecord, Operation, Ref
+
+if TYPE_CHECKING:
+    from bknb.flight import Flight
+    from bknb.solver.job import Job, Status
+
+Identity = tuple[Digest, str]
+"""Digest of the vertex, and of the set of vertices at or below it that ignore the cache ("" for none)."""
+
+
+class ActiveEdge:
+    """One output of an active vertex.
+
+    Attributes:
+        keys: cache keys that are known to lead to it.
+        records: results of those keys, newest first.
+        by_content: those of them that only the content of an input has led to.
+        matched: for each input, whether anything in the cache stands on it.
+        closed: nothing more can be said about its keys before it is realised.
+        done: it is realised: `ref` is its result (None is scratch), `result_keys` the keys of that result.
+    """
+
+    __slots__ = (
+        "by_content", "closed", "done", "index", "keys", "matched", "records", "ref", "result_keys",
+        "solving", "vertex",
+    )  # fmt: skip
+
+    def __init__(self, vertex: ActiveVertex, index: int) -> None:
+        self.vertex = vertex
+        self.index = index
+        self.keys: frozenset[str] = frozenset()
+        self.by_content: frozenset[str] = frozenset()
+        self.records: tuple[CacheRecord, ...] = ()
+        self.matched: list[bool] = [False] * len(vertex.inputs)
+        self.closed = False
+        self.done = False
+        self.ref: Ref | None = None
+        self.result_keys: tuple[str, ...] = ()
+        self.solving: Flight[None] | None = None
+
+
+class ActiveVertex:
+    """One vertex that some job wants.
+
+    Attributes:
+        inputs: what it reads.
+        consumers: active vertices that read it.
+        rank: longer than the way to any input; a topological order.
+        ignore_cache: it runs even if the cache has it.
+        map: its cache map; None for a source that has not been asked.
+        digests: of all cache maps asked so far; more than one for a source only.
+        mapped: no further cache map is to come.
+        content: for each input the key of its content, once it is known.
+        ready: for each input, whether it is realised and prepared.
+        jobs: who wants it; it lives as long as there is one.
+        below: vertices that its nested builds or its twin made it wait for.
+        outputs: what it made, one for each output, when it has run.
+        broken: errors that hold Refs, to be released with it.
+    """
+
+    __slots__ = (
+        "below", "broken", "consumers", "content", "digests", "edges", "identity", "ignore_cache", "inputs",
+        "jobs", "map", "mapped", "mapping", "operation", "outputs", "rank", "ready", "realising", "running",
+        "status", "vertex",
+    )  # fmt: skip
+
+    def __init__(
+        self, vertex: Vertex, identity: Identity, inputs: tuple[ActiveEdge, ...], operation: Operation,
+        ignore_cache: bool, status: Status,
+    ) -> None:  # fmt: skip
+        self.vertex = vertex
+        self.identity = identity
+        self.inputs = inputs
+        self.operation = operation
+        self.ignore_cache = ignore_cache
+        self.status = status
+        self.consumers: dict[ActiveVertex, None] = {}
+        self.rank: int = 1 + max((edge.vertex.rank for edge in inputs), default=0)
+        self.map: CacheMap | None = None
+        self.digests: list[Digest] = []
+        self.mapped = False
+        count = len(inputs)
+        self.content: list[str | None] = [None] * count
+        self.ready: list[bool] = [False] * count
+        self.edges: dict[int, ActiveEdge] = {}
+        self.jobs: dict[Job, None] = {}
+        self.below: dict[ActiveVertex, None] = {}
+        self.broken: list[StepError] = []
+        self.outputs: tuple[Ref | None, ...] | None = None
+        self.mapping: Flight[None] | None = None
+        self.running: Flight[None] | None = None
+        self.realising: list[Flight[None] | None] = [None] * count
+        if operation.cache_map is not None:
+            self.set_map(operation.cache_map)
+            self.mapped = True
+
+    def set_map(self, cache_map: CacheMap) -> None:
+        """Take a cache map; a source may be given several.
+
+        Raises:
+            DefinitionError: it does not fit the vertex.
+        """
+        if len(cache_map.deps) != len(self.inputs):
+            raise DefinitionError(
+                f"{self.vertex!r} has {len(self.inputs)} inputs and a cache map for {len(cache_map.deps)}"
+            )
+        self.map = cache_map
+        self.digests.append(cache_map.digest)
+
+    def edge(self, index: int) -> ActiveEdge:
+        """One of its outputs."""
+        found = self.edges.get(index)
+        if found is None:
+            found = self.edges[index] = ActiveEdge(self, index)
+        return found
+
+    def take_refs(self) -> list[Ref]:
+        """Every Ref that it holds, to be released by the caller."""
+        refs = [*(self.outputs or ())]
+        for edge in self.edges.values():
+            if self.outputs is None or edge.ref not in self.outputs:
+                refs.append(edge.ref)
+            edge.ref, edge.done = None, False
+        for error in self.broken:
+            refs += [*error.inputs, *error.outputs]
+        self.outputs = None
+        self.broken.clear()
+        return [ref for ref in refs if ref is not None]
+
+    def __repr__(self) -> str:
+        return f"<Active {self.vertex!r}>"
+
+
+def topological(edges: Iterable[Edge]) -> Iterator[Vertex]:
+    """Every vertex below some edges once, inputs first. Nothing recurses: a chain may be of any length."""
+    seen: set[Digest] = set()
+    stack: list[tuple[Vertex, bool]] = [(edge.vertex, False) for edge in edges]
+    stack.reverse()
+    while stack:
+        vertex, finished = stack.pop()
+        if finished:
+            yield vertex
+        elif vertex.digest not in seen:
+            seen.add(vertex.digest)
+            stack.append((vertex, True))
+            stack += [
+                (edge.vertex, False) for edge in reversed(vertex.inputs) if edge.vertex.digest not in seen
+            ]
+
+
+class ActiveGraph:
+    """All active vertices of one solver.
+
+    Args:
+        resolve: gives a vertex its operation.
+        status: makes what is shown of a vertex that nothing is known of yet.
+    """
+
+    def __init__(self, resolve: Callable[[Vertex], Operation], status: Callable[[], Status]) -> None:
+        self._resolve = resolve
+        self._status = status
+        self._active: dict[Identity, ActiveVertex] = {}
+        self._forced: dict[Digest, ActiveVertex] = {}
+
+    def load(
+        self, edges: Iterable[Edge], ignores: Callable[[Vertex], bool]
+    ) -> dict[Digest, tuple[Vertex, ActiveVertex]]:
+        """The vertices below some edges with their active ones, inputs first; made where there were none.
+
+        Raises:
+            DefinitionError: an op that the worker does not know.
+        """
+        found: dict[Digest, ActiveVertex] = {}
+        pairs: dict[Digest, tuple[Vertex, ActiveVertex]] = {}
+        for vertex in topological(edges):
+            active = found[vertex.digest] = self._load(vertex, found, ignores(vertex))
+            pairs[vertex.digest] = (vertex, active)
+        return pairs
+
+    def _load(self, vertex: Vertex, found: dict[Digest, ActiveVertex], ignore: bool) -> ActiveVertex:
+        below = {found[edge.vertex.digest].identity[1] for edge in vertex.inputs}
+        if ignore:
+            below.add(vertex.digest)
+        below.discard("")
+        identity = (vertex.digest, Digest.of_text("\0".join(sorted(below))) if below else "")
+        active = self._active.get(identity)
+        if active is None and not below:
+            # Somebody has this step run anew at the moment: as good as what is cached, and never older.
+            active = self._forced.get(vertex.digest)
+        if active is None:
+            inputs = tuple(found[edge.vertex.digest].edge(edge.index) for edge in vertex.inputs)
+            active = ActiveVertex(vertex, identity, inputs, self._resolve(vertex), ignore, self._status())
+            self._active[identity] = active
+            for edge in inputs:
+                edge.vertex.consumers[active] = None
+            if below:
+                self._forced[vertex.digest] = active
+        return active
+
+    def drop(self, active: ActiveVertex) -> None:
+        """Nobody wants it any more."""
+        self._active.pop(active.identity, None)
+        if self._forced.get(active.vertex.digest) is active:
+            del self._forced[active.vertex.digest]
+        for edge in active.inputs:
+            edge.vertex.consumers.pop(active, None)
+
+    def __len__(self) -> int:
+        return len(self._active)
+
+
+def reaches(start: ActiveVertex, goal: ActiveVertex) -> bool:
+    """Whether `start` waits, or may come to wait, for `goal`: by its inputs, a nested build or a twin."""
+    seen = {start}
+    stack = [start]
+    while stack:
+        active = stack.pop()
+        if active is goal:
+            return True
+        for other in (*(edge.vertex for edge in active.inputs), *active.below):
+            if other not in seen:
+                seen.add(other)
+                stack.append(other)
+    return False
+
+
+class RunningIndex:
+    """Which active vertex runs, or has run, what a cache key names (solver/index.go)."""
+
+    def __init__(self) -> None:
+        self._links: dict[tuple[str, int, str, str], dict[ActiveVertex, None]] = {}
+        self._of: dict[ActiveVertex, list[tuple[str, int, str, str]]] = {}
+
+    def find(self, digest: str, deps: list[list[tuple[str, str]]]) -> list[ActiveVertex]:
+        """Those that every input leads to, the oldest first."""
+        common: list[ActiveVertex] | None = None
+        for links in _index_links(digest, deps):
+            reached: dict[ActiveVertex, None] = {}
+            for link in links:
+                reached |= self._links.get(link, {})
+            common = list(reached) if common is None else [active for active in common if active in reached]
+            if not common:
+                return []
+        return common or []
+
+    def add(self, active: ActiveVertex, digest: str, deps: list[list[tuple[str, str]]]) -> None:
+        """This one runs it now."""
+        for links in _index_links(digest, deps):
+            for link in links:
+                self._links.setdefault(link, {})[active] = None
+                self._of.setdefault(active, []).append(link)
+
+    def remove(self, active: ActiveVertex) -> None:
+        """It failed, was cancelled, or nobody wants it any more."""
+        for link in self._of.pop(active, ()):
+            users = self._links.get(link)
+            if users is not None:
+                users.pop(active, None)
+                if not users:
+                    del self._links[link]
+
+
+def _index_links(digest: str, deps: list[list[tuple[str, str]]]) -> list[list[tuple[str, int, str, str]]]:
+    if not deps:
+        return [[("", 0, digest, "")]]
+    return [[(key, index, digest, selector) for key, selector in pairs] for index, pairs in enumerate(deps)]

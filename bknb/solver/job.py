@@ -1,0 +1,320 @@
+"""Jobs: a request being served, and what an operation sees of those who want it.
+
+An operation may serve several jobs at once. It is given a `StepJob`, which passes what it emits on to all of
+them, asks the session of one that is still there, and is where it says what it waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from bknb.digest import Digest
+from bknb.errors import StepError
+from bknb.events import DecisionEvent, Emit, Event, LogEvent, Outcome, Phase, StatusEvent, VertexEvent
+from bknb.llb.ops import BuildOp, DiffOp, ExecOp, FileOp, MergeOp, Op, PassthroughOp, SourceOp
+from bknb.llb.vertex import Edge, Vertex
+from bknb.protocols import Ref, Session
+
+if TYPE_CHECKING:
+    from bknb.solver.graph import ActiveVertex
+    from bknb.solver.solver import Solver
+
+MAX_REPLAY: Final = 4 << 20
+"""Bytes of log that are kept of a running step for jobs that join it later."""
+
+Describe: TypeAlias = Callable[[Vertex], Mapping[str, Any]]
+"""Gives the fields of a `VertexEvent` that are known beforehand: name, inputs, kind, stage, ranges..."""
+
+
+class Slots:
+    """A `Limiter`: at most so many at once, or any number for None."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._semaphore = None if limit is None else asyncio.Semaphore(max(limit, 1))
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever asks for a slot now has to wait."""
+        return self._semaphore is not None and self._semaphore.locked()
+
+    def slot(self) -> AbstractAsyncContextManager[None]:
+        """Hold a slot for as long as the context lasts."""
+        return nullcontext() if self._semaphore is None else _held(self._semaphore)
+
+
+@asynccontextmanager
+async def _held(semaphore: asyncio.Semaphore) -> AsyncIterator[None]:
+    async with semaphore:
+        yield
+
+
+class Status:
+    """What is shown of an active vertex: the fields of its `VertexEvent` that change, and its output."""
+
+    __slots__ = (
+        "_log", "_log_size", "_others", "_progress", "completed", "error", "note", "outcome", "result",
+        "size", "solver_digest", "started",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.started: float | None = None
+        self.completed: float | None = None
+        self.outcome: Outcome | None = None
+        self.error = ""
+        self.note = ""
+        self.size: int | None = None
+        self.result = ""
+        self.solver_digest = ""
+        self._log: deque[LogEvent] = deque()
+        self._log_size = 0
+        self._progress: dict[str, StatusEvent] = {}
+        self._others: deque[Event] = deque(maxlen=1000)
+
+    def event(self, digest: Digest, fields: Mapping[str, Any]) -> VertexEvent:
+        """The vertex as it is now."""
+        return VertexEvent(
+            digest, started=self.started, completed=self.completed, outcome=self.outcome, error=self.error,
+            note=self.note, size=self.size, result=self.result, solver_digest=self.solver_digest, **fields,
+        )  # fmt: skip
+
+    def remember(self, event: Event) -> None:
+        """Keep an event for jobs that join later; the oldest lines of a long log are not replayed."""
+        match event:
+            case LogEvent():
+                self._log.append(event)
+                self._log_size += len(event.data)
+                while self._log_size > MAX_REPLAY:
+                    self._log_size -= len(self._log.popleft().data)
+            case StatusEvent():
+                self._progress[event.id] = event
+            case _:
+                self._others.append(event)
+
+    def replay(self) -> Iterator[Event]:
+        """What it has said so far."""
+        yield from self._others
+        yield from self._progress.values()
+        yield from self._log
+
+
+class Job:
+    """One request being served; made by `Solver.job`, and a context manager.
+
+    Everything that it has built is held until it ends, so that later questions of the same request find it.
+
+    Attributes:
+        graph: the active vertices that it shows, with the fields of their events.
+        held: those that live because of it, which may be more.
+    """
+
+    def __init__(
+        self, solver: Solver, id: str, session: Session, emit: Emit, *,
+        ignore_cache: bool | Collection[Digest], slots: Slots, describe: Describe,
+    ) -> None:  # fmt: skip
+        self.id = id
+        self.session = session
+        self.emit = emit
+        self.slots = slots
+        self.graph: dict[ActiveVertex, Mapping[str, Any]] = {}
+        self.held: dict[ActiveVertex, None] = {}
+        self.describe = describe
+        self._solver = solver
+        self._ignore_cache = ignore_cache
+        self._sequence = 0
+
+    async def solve(self, edge: Edge) -> Ref | None:
+        """Build one edge; the caller releases the Ref.
+
+        Raises:
+            StepError: a vertex failed; the caller releases its inputs and outputs too.
+            DefinitionError: an op that the worker does not know.
+        """
+        return (await self.solve_many([edge]))[0]
+
+    async def solve_many(self, edges: Sequence[Edge]) -> tuple[Ref | None, ...]:
+        """Build several edges side by side; as `solve`."""
+        try:
+            return await self._solver.solve_edges([self], edges, None)
+        except StepError as error:
+            raise own_error(error) from error.cause
+
+    async def __aenter__(self) -> Job:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._solver.end(self, succeeded=error is None)
+
+    # --- used by the solver -------------------------------------------------------------------------------
+
+    def ignores(self, vertex: Vertex) -> bool:
+        """Whether a vertex runs although the cache has it."""
+        chosen = self._ignore_cache
+        return vertex.meta.ignore_cache or (chosen if isinstance(chosen, bool) else vertex.digest in chosen)
+
+    def attach(self, vertex: Vertex, active: ActiveVertex) -> bool:
+        """Show a vertex of this job's graph; tells whether it is new here."""
+        if active in self.graph:
+            return False
+        self.graph[active] = self.describe(vertex)
+        self.hold(active)
+        return True
+
+    def hold(self, active: ActiveVertex) -> None:
+        """Let it live for as long as this job does."""
+        self.held[active] = None
+        active.jobs[self] = None
+
+    def show(self, active: ActiveVertex) -> None:
+        """Emit a vertex as it is now."""
+        fields = self.graph.get(active)
+        if fields is not None:
+            self.emit(active.status.event(active.vertex.digest, fields))
+
+    def skip(self, active: ActiveVertex) -> None:
+        """Nothing that was asked for needed it."""
+        event = active.status.event(active.vertex.digest, self.graph[active])
+        self.emit(replace(event, outcome=Outcome.SKIPPED))
+
+    def receive(self, active: ActiveVertex, event: Event) -> None:
+        """Emit what an operation said, if this job shows it."""
+        if active not in self.graph:
+            return
+        if isinstance(event, DecisionEvent):
+            event = replace(event, sequence=self._next())
+        self.emit(event)
+
+    def decide(self, active: ActiveVertex, phase: Phase, outcome: str, causes: tuple[str, ...]) -> None:
+        """Emit a decision about a vertex that this job shows."""
+        if active in self.graph:
+            self.emit(DecisionEvent(self._next(), active.vertex.digest, phase, outcome, causes, time.time()))
+
+    def _next(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+
+class StepJob:
+    """The `protocols.Job` of one operation: all jobs that want it, as one."""
+
+    __slots__ = ("_active", "_solver")
+
+    def __init__(self, solver: Solver, active: ActiveVertex) -> None:
+        self._solver = solver
+        self._active = active
+
+    @property
+    def id(self) -> str:
+        return self._job.id
+
+    @property
+    def session(self) -> Session:
+        return self._job.session
+
+    @property
+    def _job(self) -> Job:
+        for job in self._active.jobs:
+            return job
+        raise asyncio.CancelledError("nobody wants this step any more")
+
+    def emit(self, event: Event) -> None:
+        """Tell all jobs; of a `DecisionEvent` the sequence is filled in."""
+        self._active.status.remember(event)
+        for job in list(self._active.jobs):
+            job.receive(self._active, event)
+
+    def decide(self, phase: Phase, outcome: str, *causes: str) -> None:
+        """Tell all jobs of a decision."""
+        self.emit(DecisionEvent(0, self._active.vertex.digest, phase, outcome, causes, time.time()))
+
+    @contextmanager
+    def waiting(self, cause: str) -> Iterator[None]:
+        """What the step waits for in the meantime: ``slot lock input pull session content-hash``."""
+        self.decide(Phase.WAIT, "begin", cause)
+        try:
+            yield
+        finally:
+            self.decide(Phase.WAIT, "end", cause)
+
+    def annotate(
+        self, *, note: str | None = None, size: int | None = None, result: str | None = None
+    ) -> None:
+        """Add to what is shown of the vertex: a remark, bytes added, digest of the result."""
+        status = self._active.status
+        status.note = status.note if note is None else note
+        status.size = status.size if size is None else size
+        status.result = status.result if result is None else result
+        self._solver.show(self._active)
+
+    async def solve(self, edge: Edge) -> Ref | None:
+        """Build an edge that this step depends on; holds no slot meanwhile. The caller releases the Ref.
+
+        Raises:
+            StepError: a vertex failed.
+            DefinitionError: the edge would wait for this step itself.
+        """
+        try:
+            return (await self._solver.solve_edges(list(self._active.jobs), [edge], self._active))[0]
+        except StepError as error:
+            raise own_error(error) from error.cause
+
+
+def own_error(error: StepError) -> StepError:
+    """A copy of a shared error, with Refs of its own."""
+    own = StepError(error.vertex, error.name, error.cause)
+    own.inputs = tuple(ref and ref.clone() for ref in error.inputs)
+    own.outputs = tuple(ref and ref.clone() for ref in error.outputs)
+    return own
+
+
+def describe(vertex: Vertex) -> Mapping[str, Any]:
+    """The fields of a vertex's events that its definition tells."""
+    name = vertex.meta.name or _name(vertex.op)
+    group = vertex.meta.progress_group
+    return {
+        "name": name,
+        "inputs": tuple(dict.fromkeys(edge.vertex.digest for edge in vertex.inputs)),
+        "kind": _kind(vertex.op),
+        "ranges": tuple(r for location in vertex.locations for r in location.ranges),
+        "progress_group": group.id if group is not None else "",
+    }
+
+
+_SCHEMES: Final = {"docker-image": "image", "https": "http"}
+
+
+def _kind(op: Op) -> str:
+    match op:
+        case SourceOp():
+            scheme = op.identifier.partition("://")[0]
+            return _SCHEMES.get(scheme, scheme)
+        case ExecOp():
+            return "exec"
+        case FileOp():
+            return "file"
+        case MergeOp():
+            return "merge"
+        case DiffOp():
+            return "diff"
+        case BuildOp():
+            return "build"
+        case PassthroughOp():
+            return "passthrough"
+
+
+def _name(op: Op) -> str:
+    match op:
+        case SourceOp():
+            return op.identifier
+        case ExecOp(meta=meta) if meta is not None:
+            return " ".join(meta.args)
+        case _:
+            return _kind(op)
