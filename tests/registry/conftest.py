@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gzip
-import io
-import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,50 +9,7 @@ import pytest
 import pytest_asyncio
 
 from bknb.content import DiskContentStore
-from bknb.digest import Digest
-from bknb.oci import canonical
-from bknb.oci.mutate import manifest_for
-from bknb.oci.types import OCI_INDEX, OCI_LAYER, Descriptor, Index
-from bknb.platforms import Platform
 from bknb.registry.server import RegistryServer
-
-
-def layer(files: dict[str, bytes]) -> tuple[bytes, Digest]:
-    """A gzip layer and its diff id."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return gzip.compress(buffer.getvalue(), mtime=0), Digest.of(buffer.getvalue())
-
-
-def make_image(
-    store: DiskContentStore, *layers: dict[str, bytes], platform: str = "linux/amd64", oci: bool = True
-) -> Descriptor:
-    """An image of some files, whole in a store."""
-    where, descriptors, diff_ids = Platform.parse(platform), [], []
-    for files in layers:
-        data, diff_id = layer(files)
-        descriptors.append(Descriptor(OCI_LAYER + "+gzip", store.put(data), len(data)))
-        diff_ids.append(diff_id)
-    config = canonical.dumps(
-        {
-            "architecture": where.architecture, "os": where.os,
-            "config": {"Cmd": ["sh"]}, "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        }
-    )  # fmt: skip
-    manifest = manifest_for(config, descriptors, oci=oci)
-    store.put(config)
-    raw = manifest.encode()
-    return Descriptor(manifest.media_type, store.put(raw), len(raw), platform=where)
-
-
-def make_index(store: DiskContentStore, *images: Descriptor) -> Descriptor:
-    """An index of images of a store."""
-    raw = Index(OCI_INDEX, images).encode()
-    return Descriptor(OCI_INDEX, store.put(raw), len(raw))
 
 
 @pytest.fixture
@@ -82,4 +35,3 @@ async def any_registry(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
     root = tmp_path / "server"
     async with RegistryServer(root, DiskContentStore(root / "content")) as running:
         yield running.host
-    await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from bknb.reference import Reference
 from bknb.registry.client import RegistryClient
 from bknb.registry.server import RegistryServer
 from bknb.settings import HostSettings
-from tests.registry.conftest import make_image, make_index
+from tests.images import make_image, make_index
 
 
 def client(store: DiskContentStore, registries: dict[str, HostSettings] | None = None) -> RegistryClient:

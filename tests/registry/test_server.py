@@ -18,7 +18,7 @@ from bknb.registry.client import RegistryClient
 from bknb.registry.seed import applets, find_busybox, layer_tar, seed
 from bknb.registry.server import Access, RegistryServer
 from tests.conftest import need
-from tests.registry.conftest import make_image
+from tests.images import make_image
 
 Http = aiohttp.ClientSession
 
