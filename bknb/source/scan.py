@@ -19,8 +19,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bknb.errors import PathError
-from bknb.patterns import MatchInfo, PatternMatcher
+from bknb.errors import PathError, SourceError
+from bknb.patterns import MatchInfo, PatternError, PatternMatcher
 
 _WILDCARDS = frozenset("*?[")
 _PATTERN_CHARACTERS = frozenset("*[]?^\\")
@@ -70,18 +70,25 @@ def scan(root: str, wanted: ContextFilter) -> Scan:
 
     Raises:
         PathError: the folder, or a file in it that is wanted, cannot be read.
+        SourceError: a pattern is none.
     """
     include = list(wanted.include)
     if wanted.follow:
         followed = follow_links(root, wanted.follow)
         include = _without_nested(sorted({*include, *followed})) if followed is not None else include
-    walk = _Walk(root, PatternMatcher(include) if include else None, PatternMatcher(wanted.exclude) if wanted.exclude else None, PatternMatcher(wanted.withheld) if wanted.withheld else None)
     try:
+        walk = _Walk(root, _matcher(include), _matcher(wanted.exclude), _matcher(wanted.withheld))
         walk.folder("", (None, None, None), [])
+    except PatternError as error:
+        raise SourceError(f"a pattern of the context {root} cannot be used: {error}") from None
     except OSError as error:
         name = os.path.relpath(error.filename, root) if error.filename else root
         raise PathError(f"cannot read {name} of the context {root} ({error.strerror}): make it readable, or put it in .dockerignore") from None
     return walk.found
+
+
+def _matcher(patterns: Sequence[str]) -> PatternMatcher | None:
+    return PatternMatcher.parse(patterns) if patterns else None
 
 
 def follow_links(root: str, paths: Sequence[str]) -> list[str] | None:
@@ -193,17 +200,17 @@ class _Walk:
         kept, enter = True, True
         include, exclude, withheld = infos
         if self.include is not None:
-            matched, include = self.include.match_below(path, include)
+            matched, include = self.include.walk(path, include)
             if not matched:
                 kept = False
                 enter = is_dir and _may_hold(self.include, path, exceptions=False)
         if self.exclude is not None:
-            matched, exclude = self.exclude.match_below(path, exclude)
+            matched, exclude = self.exclude.walk(path, exclude)
             if matched:
                 kept = False
-                enter = enter and is_dir and self.exclude.has_exceptions and _may_hold(self.exclude, path, exceptions=True)
+                enter = enter and is_dir and self.exclude.exclusions and _may_hold(self.exclude, path, exceptions=True)
         if self.withheld is not None and enter:
-            matched, withheld = self.withheld.match_below(path, withheld)
+            matched, withheld = self.withheld.walk(path, withheld)
             if matched:
                 if kept:
                     self.found.withheld.append(path)

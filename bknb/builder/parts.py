@@ -1,0 +1,119 @@
+"""Every mechanism of the builder in the kernel, opened in order and closed in reverse."""
+
+from __future__ import annotations
+
+import os
+import platform as host
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bknb.cache.refs import DiskRefStore
+from bknb.cache.store import SqliteCacheStore
+from bknb.content.images import ImageStore
+from bknb.content.store import DiskContentStore
+from bknb.errors import StoreError, UnsupportedError
+from bknb.executor import ShimExecutor, ShimProcess
+from bknb.exporter import open_exporter
+from bknb.frontend.dockerfile import DockerfileFrontend
+from bknb.history import History
+from bknb.layers import DiskLayers
+from bknb.platforms import Platform
+from bknb.protocols import Exporter, ExportRequest, Frontend
+from bknb.registry.client import RegistryClient
+from bknb.registry.seed import seed
+from bknb.registry.server import RegistryServer
+from bknb.settings import HostSettings, Settings
+from bknb.snapshot import open_snapshotter
+from bknb.solver import Slots, Solver
+from bknb.source.image import ImageSource
+from bknb.source.local import LocalSource
+from bknb.worker.content import ContentHasher
+from bknb.worker.worker import LocalWorker
+
+FRONTEND_VERSION = "dockerfile/1.26"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a build works with."""
+
+    settings: Settings
+    content: DiskContentStore
+    shim: ShimProcess
+    executor: ShimExecutor
+    refs: DiskRefStore
+    images: ImageSource
+    image_store: ImageStore
+    store: SqliteCacheStore
+    worker: LocalWorker
+    solver: Solver
+    history: History
+    client: RegistryClient
+    frontends: Mapping[str, Frontend]
+    frontend_version: str = FRONTEND_VERSION
+
+    def exporter(self, request: ExportRequest) -> Exporter:
+        """The exporter for one output.
+
+        Raises:
+            UnsupportedError: there is none of this type.
+        """
+        return open_exporter(request, self)
+
+
+async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
+    """Open everything; `stack` closes it.
+
+    Raises:
+        StoreError: the state folder cannot be used.
+        ExecutorError: the shim cannot be started.
+        UnsupportedError: this machine is no Linux.
+    """
+    if host.system() != "Linux":
+        raise UnsupportedError(f"steps run on Linux only, and this is {host.system()}: compile and look with --llb; remote builders are to come")
+    root = Path(settings.root)
+    content = DiskContentStore(root / "content")
+    shim = await stack.enter_async_context(ShimProcess(root))
+    executor = ShimExecutor(shim)
+    snapshotter = await open_snapshotter(root / "snapshots", shim)
+    stack.push_async_callback(snapshotter.aclose)
+    layers = DiskLayers(content, shim)
+    refs = DiskRefStore(root / "refs.db", snapshotter, content, layers)
+    stack.push_async_callback(refs.aclose)
+    if settings.offline:
+        settings = await _offline(settings, root, stack)
+    client = await stack.enter_async_context(
+        RegistryClient(content, settings.registries, concurrency=settings.max_registry_concurrency)
+    )
+    image_store = ImageStore(root / "images.db")
+    stack.callback(image_store.close)
+    platform = Platform.host()
+    images = ImageSource(refs, content, client, image_store, platform)
+    local = LocalSource(refs, shim, str(root / "contexts"))
+    stack.push_async_callback(local.aclose)
+    hasher = ContentHasher(shim, local)
+    worker = LocalWorker(
+        settings=settings, refs=refs, shim=shim, executor=executor, sources=(images, local), hasher=hasher, platforms=(platform,)
+    )
+    store = SqliteCacheStore(root / "cache.db")
+    stack.callback(store.close)
+    solver = await stack.enter_async_context(Solver(worker, store, limiter=Slots(settings.max_parallelism or None)))
+    history = History(root / "history.db")
+    stack.callback(history.close)
+    frontend = DockerfileFrontend()
+    return Parts(
+        settings, content, shim, executor, refs, images, image_store, store, worker, solver, history, client, {frontend.name: frontend}
+    )
+
+
+async def _offline(settings: Settings, root: Path, stack: AsyncExitStack) -> Settings:
+    """Serve docker.io from this process, and from nowhere else."""
+    content = DiskContentStore(root / "offline" / "content")
+    server = await stack.enter_async_context(RegistryServer(root / "offline" / "repositories", content))
+    repository = server.repositories.repository("library/busybox")
+    if repository.tag("latest") is None:
+        seed(content, repository)
+    mirror = HostSettings(mirrors=(server.host,), exclusive=True)
+    return replace(settings, registries={**settings.registries, "docker.io": mirror})
