@@ -168,6 +168,12 @@ class Database:
             self._insert(db, new, self._owner)
         return self.need(name, "active")
 
+    def keep(self, row: Row) -> None:
+        """Have an active snapshot outlive this kernel."""
+        with transaction(self._db) as db:
+            db.execute("UPDATE snapshot SET owner = NULL WHERE id = ?", (row.id,))
+            self._seal(db, [row.layer] if row.layer is not None else [])
+
     def insert(self, new: New) -> None:
         """A committed snapshot; its layer and flattened ones become immutable."""
         with transaction(self._db) as db:

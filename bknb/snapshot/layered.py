@@ -12,28 +12,18 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from bknb.errors import SnapshotError
-from bknb.protocols import Mount, Mounts, Shim, SnapshotInfo, Usage
+from bknb.owner import Owner
+from bknb.protocols import LayerDirectory, Mount, Mounts, Shim, SnapshotInfo, Usage
 from bknb.snapshot.database import Database, New, Row
-from bknb.snapshot.owner import Owner
 
 STACK_LIMIT: Final = 200
 """Directories in one mount; the kernel takes 500, and names of 400 fit into a page where mounts need one."""
 RUN_LENGTH: Final = 100
 """Layers that are flattened into one."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerDirectory:
-    """One layer on disk, the mounted stack that it was written on (paths, bottom first), and its `marks`."""
-
-    path: str
-    lower: tuple[str, ...]
-    marks: str
 
 
 class LayeredSnapshotter(ABC):
@@ -87,6 +77,20 @@ class LayeredSnapshotter(ABC):
 
     async def mounts(self, name: str) -> Mounts:
         return self._writable(self._db.need(name, "active"))
+
+    async def prepare_folder(self, name: str, base: str = "") -> Mounts:
+        stack = self._db.need(base).stack if base else ()
+        row = self._db.insert_active(name, None)
+        assert row.layer is not None
+        try:
+            await self._shim.call(
+                "trees.copy", layers=self._paths(stack), path=self._folder(row.layer), marks=self._marks
+            )
+            self._db.keep(row)
+        except BaseException:
+            await self.remove(name)
+            raise
+        return self._writable(row)
 
     async def commit(self, name: str, active: str) -> Usage:
         row = self._db.need(active, "active")
@@ -147,7 +151,9 @@ class LayeredSnapshotter(ABC):
 
     async def stat(self, name: str) -> SnapshotInfo | None:
         row = self._db.find(name)
-        return row.info if row else None
+        if row is None or not all(os.path.isdir(path) for path in self._paths(row.stack)):
+            return None
+        return row.info
 
     async def usage(self, name: str) -> Usage:
         row = self._db.find(name)

@@ -1,0 +1,485 @@
+"""Results on disk: counted holds on records, and how a record becomes files or blobs when they are wanted.
+
+A record is cheap: an image's layers are neither fetched nor unpacked, and a merge or difference is not made,
+before somebody asks for its mounts. What is made is made once, for all who wait: by a lock for each record,
+so that who is cancelled takes nobody along; and where two kernels make the same, the second keeps the
+first one's.
+
+A record is written before its snapshot is committed. So a kernel that is killed leaves a record without
+snapshot, which the next start forgets, and never files that nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bknb.cache.folders import CacheMounts
+from bknb.cache.records import Record, RecordTable, new_id
+from bknb.digest import Digest
+from bknb.errors import SnapshotError
+from bknb.owner import Owner
+from bknb.protocols import (
+    Compression,
+    ContentStore,
+    Fetch,
+    LayerBlob,
+    Layers,
+    Mounts,
+    Progress,
+    Ref,
+    Snapshotter,
+)
+
+
+class StoredRef:
+    """A `protocols.Ref`: one hold, let go once."""
+
+    __slots__ = ("_released", "_store", "id")
+
+    def __init__(self, store: DiskRefStore, id: str) -> None:
+        self.id = id
+        self._store = store
+        self._released = False
+
+    def clone(self) -> StoredRef:
+        return self._store.hold(self.id)
+
+    async def release(self) -> None:
+        if not self._released:
+            self._released = True
+            self._store.let_go(self.id)
+
+    async def mounts(self) -> Mounts:
+        return await self._store.mounts(self.id)
+
+    async def size(self) -> int:
+        return self._store.size(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Ref {self.id}{' released' if self._released else ''}>"
+
+
+class StoredMutableRef:
+    """A `protocols.MutableRef`."""
+
+    __slots__ = ("_done", "_kind", "_parent", "_store", "_text", "id")
+
+    def __init__(self, store: DiskRefStore, id: str, parent: StoredRef | None, kind: str, text: str) -> None:
+        self.id = id
+        self._store = store
+        self._parent = parent
+        self._kind = kind
+        self._text = text
+        self._done = False
+
+    async def mounts(self) -> Mounts:
+        return await self._store.snapshots.mounts(_active(self.id))
+
+    async def commit(self) -> StoredRef:
+        if self._done:
+            raise SnapshotError(f"{self.id} was committed or discarded before")
+        parents = (self._parent.id,) if self._parent is not None else ()
+        record = Record(self.id, "layer", parents, type=self._kind, description=self._text)
+        self._store.records.insert(record)
+        ref = self._store.counted(self.id)
+        try:
+            usage = await self._store.snapshots.commit(self.id, _active(self.id))
+        except BaseException:
+            self._store.records.forget(self.id)
+            raise
+        self._done = True
+        self._store.records.materialised(self.id, self.id, usage.bytes)
+        await self._let_go()
+        return ref
+
+    async def discard(self) -> None:
+        if not self._done:
+            self._done = True
+            await self._store.snapshots.remove(_active(self.id))
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        if self._parent is not None:
+            await self._parent.release()
+
+
+class DiskRefStore:
+    """A `protocols.RefStore`. All calls come from one event loop.
+
+    Use `open`; close with `aclose`.
+    """
+
+    def __init__(self, root: Path, snapshots: Snapshotter, content: ContentStore, layers: Layers) -> None:
+        self.snapshots = snapshots
+        self._content = content
+        self._layers = layers
+        root.mkdir(parents=True, exist_ok=True)
+        self._owner = Owner(root / "owners")
+        self.records = RecordTable(root / "refs.db", self._owner.token)
+        self._folders = CacheMounts(self, root / "locks")
+        self._counts: dict[str, int] = {}
+        self._fetches: dict[str, Fetch] = {}
+        self._locks: dict[str, _Lock] = {}
+
+    @classmethod
+    async def open(
+        cls, root: Path | str, snapshots: Snapshotter, content: ContentStore, layers: Layers
+    ) -> DiskRefStore:
+        """Open the records of a state folder, and forget what dead kernels left half made.
+
+        Raises:
+            StoreError: the folder cannot be used.
+        """
+        store = cls(Path(root), snapshots, content, layers)
+        dead = [token for token in store.records.owners() if store._owner.is_dead(token)]
+        for id in store.records.bury(dead):
+            record = store.records.find(id)
+            if record is not None and record.kind == "layer" and not record.snapshot and not record.chain:
+                if await snapshots.stat(id) is None:
+                    store.records.forget(id)
+                else:
+                    store.records.materialised(id, id, (await snapshots.usage(id)).bytes)
+        store._owner.tidy(store.records.owners())
+        return store
+
+    async def aclose(self) -> None:
+        """Let go of everything."""
+        self.records.close()
+        self._owner.release()
+
+    # --- holds ---
+
+    def hold(self, id: str) -> StoredRef:
+        """One more hold on a record that is there."""
+        if self._counts.get(id, 0) == 0:
+            self.records.hold(id)
+        return self.counted(id)
+
+    def counted(self, id: str) -> StoredRef:
+        """A Ref for a record that this kernel has marked as held."""
+        self._counts[id] = self._counts.get(id, 0) + 1
+        return StoredRef(self, id)
+
+    def let_go(self, id: str) -> None:
+        """One hold less."""
+        self._counts[id] -= 1
+        if self._counts[id] == 0:
+            del self._counts[id]
+            self.records.let_go(id)
+
+    def size(self, id: str) -> int:
+        """Bytes of a record itself; of a lazy layer, those of its blob."""
+        record = self.records.find(id)
+        if record is None:
+            return 0
+        if record.size is not None:
+            return record.size
+        return sum(blob.descriptor.size for blob in self.records.blobs(id)[:1])
+
+    # --- making records ---
+
+    async def new(self, parent: Ref | None, *, description: str, kind: str = "regular") -> StoredMutableRef:
+        base = self.hold(parent.id) if parent is not None else None
+        id = new_id()
+        try:
+            below = await self.materialise(base.id) if base is not None else ""
+            await self.snapshots.prepare(_active(id), below)
+        except BaseException:
+            if base is not None:
+                await base.release()
+            raise
+        return StoredMutableRef(self, id, base, kind, description)
+
+    async def get(self, id: str) -> StoredRef | None:
+        record = self.records.find(id)
+        if record is None:
+            return None
+        if await self._is_there(record):
+            return self.hold(id)
+        if id not in self._counts and not record.chain:
+            self.records.forget(id)
+        return None
+
+    async def _is_there(self, record: Record) -> bool:
+        """Whether a record can still become files."""
+        if record.snapshot:
+            return await self.snapshots.stat(record.snapshot) is not None
+        if record.chain is None and record.kind == "layer":
+            return False
+        if record.chain is not None and not (self._local_blob(record.id) or record.id in self._fetches):
+            return False
+        for parent in record.parents:
+            if parent is not None:
+                found = self.records.find(parent)
+                if found is None or not await self._is_there(found):
+                    return False
+        return True
+
+    def _local_blob(self, id: str) -> LayerBlob | None:
+        """A blob of a record that is in the content store."""
+        found = self.records.blobs(id)
+        return next((blob for blob in found if self._content.info(blob.descriptor.digest) is not None), None)
+
+    async def from_layers(
+        self, layers: Sequence[LayerBlob], fetch: Fetch, *, description: str
+    ) -> StoredRef | None:
+        ref: StoredRef | None = None
+        chain = ""
+        for blob in layers:
+            chain = chain_id(chain, blob.diff_id)
+            record = self.records.by_chain(chain)
+            if record is not None and record.snapshot and await self.snapshots.stat(record.snapshot) is None:
+                self.records.materialised(record.id, "", blob.descriptor.size)  # files gone: unpack again
+            if record is None:
+                parents = (ref.id,) if ref is not None else ()
+                record = Record(new_id(), "layer", parents, chain=chain, description=description)
+                self.records.insert(record, [blob], hold=False)
+            elif blob.descriptor.digest not in {b.descriptor.digest for b in self.records.blobs(record.id)}:
+                self.records.add_blob(record.id, blob)
+            self._fetches[record.id] = fetch
+            following = self.hold(record.id)
+            if ref is not None:
+                await ref.release()
+            ref = following
+        return ref
+
+    async def merge(self, refs: Sequence[Ref | None], *, description: str) -> StoredRef | None:
+        found = [ref.id for ref in refs if ref is not None]
+        if len(found) < 2:
+            return self.hold(found[0]) if found else None
+        return self._derive("merge", tuple(found), description)
+
+    async def diff(self, lower: Ref | None, upper: Ref | None, *, description: str) -> StoredRef | None:
+        if upper is None or lower is None:
+            return self.hold(upper.id) if upper is not None else self._erase(lower, description)
+        if self.chain(lower.id) == self.chain(upper.id):
+            return None
+        return self._derive("diff", (lower.id, upper.id), description)
+
+    def _erase(self, lower: Ref | None, description: str) -> StoredRef | None:
+        """What leads from a result to nothing: all of it deleted."""
+        return self._derive("diff", (lower.id, None), description) if lower is not None else None
+
+    def _derive(self, kind: str, parents: tuple[str | None, ...], description: str) -> StoredRef:
+        id = new_id()
+        self.records.insert(Record(id, kind, parents, description=description))
+        return self.counted(id)
+
+    # --- files ---
+
+    async def mounts(self, id: str) -> Mounts:
+        """Mounts for reading a record."""
+        return await self.snapshots.view(await self.materialise(id))
+
+    async def materialise(self, id: str) -> str:
+        """The snapshot of a record, made now if there is none.
+
+        Raises:
+            SnapshotError: the record is gone, or cannot be made any more.
+        """
+        todo = [id]
+        while todo:
+            record = self._need(todo[-1])
+            missing = [
+                parent
+                for parent in record.parents
+                if parent is not None and not record.snapshot and not self._need(parent).snapshot
+            ]
+            if missing:
+                todo += missing
+                continue
+            todo.pop()
+            if not record.snapshot:
+                async with self.locked(record.id):
+                    record = self._need(record.id)
+                    if not record.snapshot:
+                        await self._make(record)
+        return self._need(id).snapshot
+
+    def _need(self, id: str) -> Record:
+        record = self.records.find(id)
+        if record is None:
+            raise SnapshotError("a result that is needed was removed from the store: build again")
+        return record
+
+    async def _make(self, record: Record) -> None:
+        """Make the snapshot of a record whose parents have theirs."""
+        below = [self._need(parent).snapshot if parent is not None else "" for parent in record.parents]
+        match record.kind:
+            case "merge":
+                await self._once(record.id, self.snapshots.merge(record.id, below))
+            case "diff":
+                await self._once(record.id, self.snapshots.diff(record.id, *below))
+            case _:
+                await self._unpack(record, below[0] if below else "")
+        self.records.materialised(record.id, record.id, (await self.snapshots.usage(record.id)).bytes)
+
+    async def _once(self, name: str, making: object) -> None:
+        """Await what makes a snapshot, unless another kernel is faster."""
+        try:
+            await making  # type: ignore[misc]
+        except SnapshotError:
+            if await self.snapshots.stat(name) is None:
+                raise
+
+    async def _unpack(self, record: Record, parent: str) -> None:
+        blob = await self._fetched(record.id)
+        active = f"{_active(record.id)}-{secrets.token_hex(4)}"
+        mounts = await self.snapshots.prepare(active, parent)
+        try:
+            await self._layers.apply(blob, mounts)
+            await self._once(record.id, self.snapshots.commit(record.id, active))
+        finally:
+            if await self.snapshots.stat(active) is not None:
+                await self.snapshots.remove(active)
+
+    async def _fetched(self, id: str, progress: Progress | None = None) -> LayerBlob:
+        """A blob of a record, in the content store.
+
+        Raises:
+            SnapshotError: it is not there, and nobody knows where to get it.
+        """
+        blob = self._local_blob(id)
+        if blob is not None:
+            return blob
+        known = self.records.blobs(id)
+        fetch = self._fetches.get(id)
+        if not known or fetch is None:
+            raise SnapshotError("a layer is gone from the store and must be pulled again: build again")
+        await fetch(known[-1].descriptor, progress)
+        return known[-1]
+
+    # --- layers ---
+
+    def chain(self, id: str) -> tuple[str, ...]:
+        """Ids of the layer records that a record is made of, bottom first."""
+        found: list[str] = []
+        at: str | None = id
+        tail: list[tuple[str, ...]] = []
+        while at is not None:
+            record = self._need(at)
+            at = None
+            if record.kind == "layer":
+                found.append(record.id)
+                at = record.parents[0] if record.parents else None
+            elif record.kind == "merge":
+                parts = [self.chain(parent) for parent in record.parents if parent]
+                tail.append(tuple(layer for part in parts for layer in part))
+            else:
+                tail.append(self._difference(record))
+        return (*[layer for part in tail for layer in part], *reversed(found))
+
+    def _difference(self, record: Record) -> tuple[str, ...]:
+        """The layers of a diff: those between the two where one stands on the other, else one of its own."""
+        lower, upper = (self.chain(parent) if parent else () for parent in record.parents)
+        return upper[len(lower) :] if upper and upper[: len(lower)] == lower else (record.id,)
+
+    async def layer_mounts(self, ref: Ref | None) -> tuple[str, ...]:
+        return self.chain(ref.id) if ref is not None else ()
+
+    async def layers(
+        self, ref: Ref | None, compression: Compression, *, progress: Progress | None = None
+    ) -> tuple[LayerBlob, ...]:
+        if ref is None:
+            return ()
+        found: dict[str, LayerBlob] = {}
+        chain = self.chain(ref.id)
+        async with asyncio.TaskGroup() as group:
+            for id in dict.fromkeys(chain):
+                group.create_task(self._layer_into(found, id, compression, progress))
+        return tuple(found[id] for id in chain)
+
+    async def _layer_into(
+        self, found: dict[str, LayerBlob], id: str, compression: Compression, progress: Progress | None
+    ) -> None:
+        async with self.locked(f"blob {id}"):
+            found[id] = await self._layer(id, compression, progress)
+
+    async def _layer(self, id: str, compression: Compression, progress: Progress | None) -> LayerBlob:
+        """One layer record as a blob."""
+        blobs = self.records.blobs(id)
+        there = [blob for blob in blobs if self._content.info(blob.descriptor.digest) is not None]
+        wanted = [blob for blob in there if _is_compressed(blob, compression)]
+        if wanted:
+            return wanted[0]
+        if not there and id in self._fetches and blobs:
+            there = [await self._fetched(id, progress)]
+        if there and not compression.force:
+            return there[0]
+        if there:
+            blob = await self._layers.convert(there[0], compression, progress)
+        else:
+            directory = await self.snapshots.layer(await self.materialise(id))
+            if directory is None:
+                raise SnapshotError(f"record {id} has no layer of its own")
+            blob = await self._layers.create(directory, compression, progress)
+        self.records.add_blob(id, blob)
+        record = self._need(id)
+        return LayerBlob(blob.descriptor, blob.diff_id, blob.compressor, record.created, record.description)
+
+    # --- cache mounts, pruning ---
+
+    def cache_mount(
+        self, key: str, base: Ref | None, sharing: str, *, description: str, job: str = ""
+    ) -> AbstractAsyncContextManager[Mounts]:
+        return self._folders.mount(key, base, sharing, description)
+
+    async def remove(self, id: str) -> bool:
+        """Prune a record, its files and its blobs; False if somebody holds it or stands on it."""
+        record = self.records.find(id)
+        if record is None:
+            return False
+        digests = self.records.remove(id)
+        if digests is None:
+            return False
+        if record.snapshot:
+            await self.snapshots.remove(record.snapshot)
+        for digest in digests:
+            self._content.delete(digest)
+        self._fetches.pop(id, None)
+        return True
+
+    @contextlib.asynccontextmanager
+    async def locked(self, name: str) -> AsyncIterator[None]:
+        """One at a time for each name, within this kernel."""
+        lock = self._locks.setdefault(name, _Lock(asyncio.Lock()))
+        lock.waiting += 1
+        try:
+            async with lock.lock:
+                yield
+        finally:
+            lock.waiting -= 1
+            if not lock.waiting:
+                del self._locks[name]
+
+
+@dataclass(slots=True)
+class _Lock:
+    lock: asyncio.Lock
+    waiting: int = 0
+
+
+def _active(id: str) -> str:
+    """The name of a record's snapshot while it is written."""
+    return f"{id}-active"
+
+
+def chain_id(parent: str, diff_id: Digest) -> str:
+    """The chain id of a layer on top of others (OCI config.md, "Layer ChainID")."""
+    return Digest.of_text(f"{parent} {diff_id}") if parent else diff_id
+
+
+def _is_compressed(blob: LayerBlob, compression: Compression) -> bool:
+    """Whether a blob has the wanted compression, by its media type."""
+    kind = blob.descriptor.media_type
+    if kind.endswith("gzip"):
+        return compression.type == "gzip"
+    if kind.endswith("zstd"):
+        return compression.type == "zstd"
+    return compression.type == "uncompressed"
