@@ -10,6 +10,7 @@ its own, bounded in time; where there is none, or it fails, the graph is shown a
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -74,15 +75,40 @@ def _node(cluster: object, box: Box, escape: object) -> None:
     cluster.node(f"n-{box.id}", label, fillcolor=look.fill, color=look.line, style=outline)  # type: ignore[attr-defined]
 
 
+def skeleton(plan: Plan) -> str:
+    """The graph in DOT without words or colours: the same for a build and for its rebuild."""
+    import graphviz
+
+    graph = graphviz.Digraph(
+        graph_attr={"rankdir": "LR", "nodesep": "0.15", "ranksep": "0.3", "newrank": "true", "splines": "false"},
+        node_attr={"shape": "box", "fixedsize": "true", "width": "2.2", "height": "0.6", "label": ""},
+    )
+    for index in range(len(plan.lanes)):
+        with graph.subgraph(name=f"cluster_{index}") as cluster:
+            for box in plan.boxes:
+                if box.lane == index:
+                    cluster.node(f"n-{box.id}")
+    for arrow in plan.arrows:
+        graph.edge(f"n-{arrow.source}", f"n-{arrow.target}")
+    return str(graph.source)
+
+
 def places(plan: Plan, command: str | None = None) -> Places | None:
     """Where `dot` puts the boxes, or None if there is no program, or it fails, or takes too long."""
     command = command or program()
     if command is None or not plan.boxes or len(plan.boxes) > LARGEST:
         return None
+    found = _run(command, skeleton(plan))
+    return found if len(found) == len(plan.boxes) else None
+
+
+@functools.lru_cache(maxsize=64)
+def _run(command: str, source: str) -> Places:
+    """One run of the program, remembered: a rebuild has the same graph, and so has the saved picture."""
     try:
         done = subprocess.run(
-            [command, "-Tplain", "-Gsplines=false"],
-            input=dot(plan).encode("utf-8", "replace"),
+            [command, "-Tplain"],
+            input=source.encode("utf-8", "replace"),
             capture_output=True,
             timeout=TIMEOUT,
             start_new_session=True,
@@ -90,13 +116,13 @@ def places(plan: Plan, command: str | None = None) -> Places | None:
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8"},
         )
     except (OSError, subprocess.SubprocessError):
-        return None
+        return {}
     found: dict[str, tuple[float, float]] = {}
     for line in done.stdout.decode("utf-8", "replace").splitlines():
         words = line.split(" ", 4)
         if words[0] == "node" and len(words) >= 4:
             found[words[1].strip('"').removeprefix("n-")] = (float(words[2]), -float(words[3]))
-    return found if len(found) == len(plan.boxes) else None
+    return found
 
 
 def order(plan: Plan) -> Places:

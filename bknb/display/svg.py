@@ -2,7 +2,8 @@
 
 One drawer serves two pages. In a saved notebook the picture is an ``<img>``: a document of its own, so it
 carries a style sheet (`standalone`). In the live widget it is part of the page, which has the sheet and
-changes a box by setting its ``data-state`` (`inline`). Both know a box by the id of its ``<g>``.
+changes a box by setting its ``data-state`` (`inline`), found by ``data-step``: the digest's first 16 digits.
+The id of its ``<g>`` is the box's own, the same from build to build.
 
 Text in SVG does not wrap and has no width that Python could ask for. Words are therefore broken by a table
 of widths taken from DejaVu Sans, the widest of the fonts that the page may choose; a clip at the box's edge
@@ -153,7 +154,7 @@ def _group(box: Box, place: Place, radius: float, text: str) -> str:
     """A box: its body, the strong mark at its left, its text; a nested <svg> is what clips the text."""
     x, y, width, height = place.x, place.y, place.width, place.height
     return (
-        f'<g id="g-{box.id}" data-state="{box.state}"><rect class="b" x="{x:g}" y="{y:g}" width="{width:g}" '
+        f'<g id="g-{box.id}" data-step="{box.steps[0].digest.rpartition(':')[2][:16]}" data-state="{box.state}"><rect class="b" x="{x:g}" y="{y:g}" width="{width:g}" '
         f'height="{height:g}" rx="{radius:g}"/><path class="m" d="M{x + 4:g},{y:g} h-0 q-4,0 -4,{radius / 2:g} '
         f'v{height - radius:g} q0,{radius / 2:g} 4,{radius / 2:g} z"/>{text}</g>'
     )
