@@ -1,13 +1,14 @@
 """Records of results in sqlite: what there is, what it was made from, and as which blobs it exists.
 
-A record is made once and never changes what it is; only what is known of it grows (its size, a snapshot, blobs,
-when it was used). Types are BuildKit's (client/diskusage.go): ``regular``, ``internal``, ``frontend``,
+A record is made once and never changes what it is; only what is known of it grows (its size, a snapshot,
+blobs, when it was used). Types are BuildKit's (client/diskusage.go): ``regular``, ``internal``, ``frontend``,
 ``source.local``, ``source.git.checkout``, ``exec.cachemount``.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,11 @@ class Record:
     size: int | None = None
 
 
+def new_id() -> str:
+    """A record's id, without meaning."""
+    return secrets.token_hex(13)[1:]
+
+
 class RecordTable:
     """The tables, as one kernel sees them. Methods are synchronous and short."""
 
@@ -113,8 +119,8 @@ class RecordTable:
             db.execute(
                 f"INSERT INTO record({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    record.id, record.kind, json.dumps(record.parents), record.snapshot, record.chain, record.key,
-                    record.type, record.description, now, now, 0, record.size,
+                    record.id, record.kind, json.dumps(record.parents), record.snapshot, record.chain,
+                    record.key, record.type, record.description, now, now, 0, record.size,
                 ),
             )  # fmt: skip
             found = {parent for parent in record.parents if parent is not None}
@@ -169,7 +175,11 @@ class RecordTable:
             db.execute("DELETE FROM blob WHERE record = ? AND digest = ?", (id, digest))
 
     def remove(self, id: str) -> list[Digest] | None:
-        """Forget a record that nobody holds or builds on; the blobs that are no one's now, None if it stays."""
+        """Forget a record that nobody holds or builds on.
+
+        Returns:
+            The blobs that are no one's now; None if the record stays.
+        """
         with transaction(self._db) as db:
             if db.execute(
                 "SELECT 1 FROM hold WHERE record = ? UNION SELECT 1 FROM parent WHERE parent = ?", (id, id)
