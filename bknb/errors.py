@@ -68,6 +68,7 @@ class DockerfileError(BknbError):
     Attributes:
         filename: as the user knows it; empty when not known yet.
         ranges: the lines that are to blame, in file order; may be empty.
+        locations: the places that are to blame, most often one: lines of each (two stages that need each other).
         suggestion: the nearest known name, or "".
         warnings: the lint warnings met before the error (objects of `frontend.dockerfile.lint`).
     """
@@ -77,6 +78,7 @@ class DockerfileError(BknbError):
     ) -> None:
         super().__init__(message)
         self.ranges = tuple(ranges)
+        self.locations: tuple[tuple[Range, ...], ...] = (self.ranges,) if ranges else ()
         self.filename = filename
         self.suggestion = suggestion
         self.warnings: tuple[Any, ...] = ()

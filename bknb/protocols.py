@@ -671,8 +671,9 @@ class Bridge(Protocol):
     def emit(self) -> Emit: ...
 
     async def resolve_image_config(
-        self, reference: str, *, platform: Platform | None, resolve_mode: str, log_name: str
-    ) -> ImageConfigAnswer: ...
+        self, reference: str, *, platform: Platform | None, resolve_mode: str, log_name: str, oci_store: str = ""
+    ) -> ImageConfigAnswer:
+        """Look up an image's config in its registry, or in the client's OCI layout of that name."""
 
     async def resolve_source_meta(self, identifier: str, attrs: Mapping[str, str], *, log_name: str) -> SourceMetaAnswer: ...
 

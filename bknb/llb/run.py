@@ -68,10 +68,12 @@ class CacheMount:
 
 @dataclass(frozen=True, slots=True)
 class TmpfsMount:
-    """Memory; `size` in bytes, 0 for no limit. `source` is only there to be refused as BuildKit does."""
+    """Memory; `size` in bytes, 0 for no limit."""
 
     target: str
     size: int = 0
+    path: str = ""
+    readonly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class _Mounted:
 
     @property
     def readonly(self) -> bool:
-        return isinstance(self.what, BindMount | CacheMount) and self.what.readonly
+        return self.what is not None and self.what.readonly
 
     @property
     def is_output(self) -> bool:
@@ -239,8 +241,9 @@ class PendingExec(Pending):
                 case CacheMount(id=cache, sharing=sharing, path=path):
                     opt = CacheOpt(cache, sharing)
                     mount = replace(mount, selector=path, type=MountType.CACHE, cache_opt=opt)
-                case TmpfsMount(size=size):
-                    mount = replace(mount, type=MountType.TMPFS, tmpfs_opt=TmpfsOpt(size))
+                case TmpfsMount(size=size, path=path):
+                    opts = TmpfsOpt(size)
+                    mount = replace(mount, selector=path, type=MountType.TMPFS, tmpfs_opt=opts)
             mounts.append(mount)
         return inputs.edges, mounts
 
@@ -282,7 +285,7 @@ class PendingExec(Pending):
                         yield "exec.mount.tmpfs.size"
                 case _ if each.source is not None:
                     yield "exec.mount.bind"
-            if isinstance(each.what, BindMount | CacheMount) and each.what.path:
+            if each.what is not None and each.what.path:
                 yield "exec.mount.selector"
             if isinstance(each.what, BindMount) and each.what.content_cache != MountContentCache.DEFAULT:
                 yield "exec.mount.cache.content"

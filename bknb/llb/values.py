@@ -28,6 +28,13 @@ class Env:
         self._value: str | None = None
         self._whole: dict[str, str] | None = {}
 
+    @classmethod
+    def of(cls, mapping: Mapping[str, str]) -> Env:
+        """The variables of a mapping, in its order."""
+        env = cls()
+        env._whole = dict(mapping)
+        return env
+
     def set(self, key: str, value: str | None) -> Env:
         """With one variable set; None removes it."""
         changed = Env()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import posixpath
 import tarfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -92,7 +93,7 @@ class Contexts:
         self._main: _Main | None = None
         self._ignore: bytes | None = None
         self._ignore_name = _DOCKERIGNORE
-        self._answers: dict[tuple[object, ...], ImageConfigAnswer] = {}
+        self._answers: dict[tuple[object, ...], asyncio.Future[ImageConfigAnswer]] = {}
 
     # --- the main context ---
 
@@ -129,7 +130,7 @@ class Contexts:
         name = "context"
         main.source = llb.http(url, filename=name, name="[internal] load remote build context")
         try:
-            data = await self._read(main.source, name)
+            data = await self.read(main.source, name)
         except BknbError as error:
             raise wrapped("failed to resolve httpcontext", error) from error
         if data is None:
@@ -142,7 +143,8 @@ class Contexts:
             main.filename = name
             main.state = main.dockerfile = main.source
 
-    async def _read(self, state: llb.State, path: str) -> bytes | None:
+    async def read(self, state: llb.State, path: str) -> bytes | None:
+        """A file of a state, solved now; None if it is not there."""
         async with _Solved(self.bridge, state) as ref:
             return await self.bridge.read_file(ref, path)
 
@@ -216,7 +218,7 @@ class Contexts:
                 differ="none",
                 shown=f"[internal] load {_DOCKERIGNORE}",
             )
-            self._ignore = await self._read(state, _DOCKERIGNORE) or b""
+            self._ignore = await self.read(state, _DOCKERIGNORE) or b""
         return _read_patterns(self._ignore, self._ignore_name)
 
     # --- named contexts ---
@@ -239,15 +241,18 @@ class Contexts:
         return None
 
     async def resolve_image(
-        self, reference: str, platform: Platform | None, mode: str, log_name: str
+        self, reference: str, platform: Platform | None, mode: str, log_name: str, store: str = ""
     ) -> ImageConfigAnswer:
         """Look up an image's config, the same one only once."""
-        key = (reference, platform, mode, log_name)
-        if key not in self._answers:
-            self._answers[key] = await self.bridge.resolve_image_config(
-                reference, platform=platform, resolve_mode=mode, log_name=log_name
+        key = (reference, platform, mode, log_name, store)
+        running = self._answers.get(key)
+        if running is None:
+            look_up = self.bridge.resolve_image_config(
+                reference, platform=platform, resolve_mode=mode, log_name=log_name, oci_store=store
             )
-        return self._answers[key]
+            # Whoever asked first is awaited by all; the task ends with the request's own group.
+            running = self._answers[key] = asyncio.ensure_future(look_up)
+        return await running
 
 
 class NamedContext:
@@ -332,7 +337,7 @@ class NamedContext:
         )
         session = self.contexts.bridge.session_id
         answer = await self.contexts.resolve_image(
-            shown, self.platform, "oci-layout", f"[context {self.key}] load metadata for {shown}"
+            shown, self.platform, "", f"[context {self.key}] load metadata for {shown}", store
         )
         config = ImageConfig.parse(answer.config)
         name = f"[context {self.key}] OCI load from client"
@@ -352,7 +357,7 @@ class NamedContext:
             differ="none",
             shown=f"[context {self.key}] load {_DOCKERIGNORE}",
         )
-        exclude = _read_patterns(await contexts._read(look, _DOCKERIGNORE) or b"", _DOCKERIGNORE)
+        exclude = _read_patterns(await contexts.read(look, _DOCKERIGNORE) or b"", _DOCKERIGNORE)
 
         def make() -> llb.State:
             return llb.local(

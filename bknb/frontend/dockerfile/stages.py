@@ -23,6 +23,7 @@ from bknb.frontend.dockerfile.options import FrontendOptions
 from bknb.frontend.dockerfile.places import located, relocated
 from bknb.frontend.dockerfile.suggest import search, with_suggestion
 from bknb.frontend.dockerfile.words import Lex, Result
+from bknb.llb.graph import Pending
 from bknb.llb.vertex import SourceInfo
 from bknb.platforms import Platform
 from bknb.reference import Reference
@@ -100,6 +101,12 @@ class BuildStage:
     steps_total: int = 0
     steps_done: int = 0
     seen: dict[str, tuple[Range, ...]] = field(default_factory=dict)
+    number: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name that people know it by; "" for what is no stage of the file."""
+        return "" if self.head is None else self.name or self.number
 
     @property
     def registered(self) -> bool:
@@ -155,9 +162,25 @@ class StageList:
         return [stage.shown for stage in self.stages if stage.shown]
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a pending vertex was made for."""
+
+    stage: str
+    command: str
+    ranges: tuple[Range, ...]
+
+
 @dataclass(slots=True)
 class Conversion:
-    """What all passes over one Dockerfile for one platform share."""
+    """What all passes over one Dockerfile for one platform share.
+
+    Attributes:
+        args: the arguments before the first FROM and the predefined ones.
+        epoch: unix seconds of SOURCE_DATE_EPOCH.
+        all_stages: lower every stage, for the build checks.
+        origins: what the pending vertices made so far are for.
+    """
 
     options: FrontendOptions
     contexts: Contexts
@@ -171,7 +194,13 @@ class Conversion:
     build_args: Mapping[str, str]
     epoch: int | None = None
     all_stages: bool = False
-    list: StageList = field(default_factory=StageList)
+    stages: StageList = field(default_factory=StageList)
+    origins: list[tuple[Pending, Origin]] = field(default_factory=list)
+
+    def note(self, stage: BuildStage, command: str, ranges: tuple[Range, ...], state: llb.State) -> None:
+        """Remember what the newest vertex of a state was made for."""
+        if state.output is not None:
+            self.origins.append((state.output.pending, Origin(stage.label, command, ranges)))
 
     def named_context(self, name: str, platform: Platform | None) -> NamedContext | None:
         """The named context of that name; ``scratch`` and ``context`` have none."""
@@ -225,7 +254,8 @@ def _build_stage(conversion: Conversion, parsed: ast.Stage, index: int) -> Build
         stage.context = conversion.named_context(head.name, stage.platform)
     else:
         stage.shown = f"stage-{index}"
-    conversion.list.add(stage)
+    stage.number = f"stage-{index}"
+    conversion.stages.add(stage)
     if stage.context is None:
         stage.needs.used |= used
     return stage
@@ -295,10 +325,10 @@ def find_target(conversion: Conversion) -> BuildStage:
     """
     name = conversion.options.target
     if not name:
-        return conversion.list.stages[-1]
-    found = conversion.list.named(name)
+        return conversion.stages.stages[-1]
+    found = conversion.stages.named(name)
     if found is None:
-        raise with_suggestion(f"target stage {quote(name)} could not be found", name, conversion.list.names())
+        raise with_suggestion(f"target stage {quote(name)} could not be found", name, conversion.stages.names())
     return found
 
 
@@ -308,11 +338,12 @@ def connect_stages(conversion: Conversion) -> None:
     Raises:
         DockerfileError: a stage that does not exist, or stages that need each other.
     """
-    stages = conversion.list
+    stages = conversion.stages
     # The list grows with what is no stage; those have no instructions.
     for stage in stages.stages.copy():
-        stage.steps = [make_step(conversion, command) for command in stage.commands]
-        for step in stage.steps:
+        for command in stage.commands:
+            step = make_step(conversion, command)
+            stage.steps.append(step)
             _depend(conversion, stage, step)
     _check_circles(stages.stages)
     if len(stages.stages) == 1:
@@ -323,7 +354,7 @@ def _depend(conversion: Conversion, stage: BuildStage, step: Step) -> None:
     for source in step.sources:
         stage.deps[source] = step.command
         if not source.registered:
-            conversion.list.add(source)
+            conversion.stages.add(source)
 
 
 def make_step(conversion: Conversion, command: ast.Command) -> Step:
@@ -332,7 +363,7 @@ def make_step(conversion: Conversion, command: ast.Command) -> Step:
     Raises:
         DockerfileError: COPY --from has a variable, or a number that is no stage's.
     """
-    stages = conversion.list
+    stages = conversion.stages
     if isinstance(command, ast.Copy) and command.from_:
         if conversion.lex.process_word(command.from_, {}).text != command.from_:
             raise DockerfileError(
@@ -416,8 +447,7 @@ def add_triggers(conversion: Conversion, stage: BuildStage, triggers: Iterable[s
     first, last = _span(stage.ranges)
     try:
         for expression in triggers:
-            command = replace(parse_trigger(expression), start_line=first, end_line=last)
-            step = make_step(conversion, command)
+            step = make_step(conversion, parse_trigger(expression, first, last))
             step.on_build = True
             steps.append(step)
             _depend(conversion, stage, step)
