@@ -93,7 +93,7 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
     images = ImageSource(refs, content, client, image_store, platform)
     local = LocalSource(refs, shim, str(root / "contexts"))
     stack.push_async_callback(local.aclose)
-    hasher = ContentHasher(shim, local)
+    hasher = ContentHasher(shim, local.tree)
     worker = LocalWorker(
         settings=settings, refs=refs, shim=shim, executor=executor, sources=(images, local), hasher=hasher, platforms=(platform,)
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 from bknb import beneath
 from bknb.shim import mounts as trees
+from bknb.shim import tarsum
 from bknb.shim.server import Context, Failure
 
 CHUNK = 1 << 20
@@ -34,8 +35,8 @@ def sync(
         copy: pairs of a path and the earlier path that it is a hard link of ("" for none).
 
     Returns:
-        For each copied path: path, mode, size, linkname, device, signature, sha256 hex ("" for what is no
-        regular file), xattrs (name to hex).
+        For each copied path: path, mode, size, linkname, device, signature, the content hash of a regular file
+        (of header and bytes, see `tarsum`; "" for others), xattrs (name to hex).
     """
     done: list[Any] = []
     root = beneath.open_root(source)
@@ -94,26 +95,45 @@ def _copy_file(above: int, name: str, target: int, path: str, buffer: bytearray)
     fd = beneath.child(above, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         info = os.fstat(fd)
-        hasher = hashlib.sha256()
-        size = 0
-        view = memoryview(buffer)
-        out = beneath.open(target, path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        out = beneath.open(target, path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
-            while count := os.readv(fd, [buffer]):
-                hasher.update(view[:count])
-                size += count
-                part = view[:count]
-                while part:
-                    part = part[os.write(out, part) :]
             xattrs = _copy_xattrs(fd, out)
+            size, digest = _copy_bytes(fd, out, buffer, _header(info, info.st_size, xattrs))
+            if size != info.st_size:  # it was written to meanwhile: its header has another size
+                digest = _hash_again(out, buffer, _header(info, size, xattrs))
             os.fchown(out, 0, 0)
             os.fchmod(out, modes.S_IMODE(info.st_mode))
             os.utime(out, ns=(info.st_mtime_ns, info.st_mtime_ns))
         finally:
             os.close(out)
-        return [path, info.st_mode, size, "", 0, _signature(info), hasher.hexdigest(), xattrs]
+        return [path, info.st_mode, size, "", 0, _signature(info), digest, xattrs]
     finally:
         os.close(fd)
+
+
+def _header(info: os.stat_result, size: int, xattrs: dict[str, str]) -> bytes:
+    return tarsum.header(info.st_mode, size=size, xattrs={key: bytes.fromhex(value) for key, value in xattrs.items()})
+
+
+def _copy_bytes(fd: int, out: int, buffer: bytearray, header: bytes) -> tuple[int, str]:
+    hasher = hashlib.sha256(header)
+    view = memoryview(buffer)
+    size = 0
+    while count := os.readv(fd, [buffer]):
+        hasher.update(view[:count])
+        size += count
+        part = view[:count]
+        while part:
+            part = part[os.write(out, part) :]
+    return size, "sha256:" + hasher.hexdigest()
+
+
+def _hash_again(out: int, buffer: bytearray, header: bytes) -> str:
+    os.lseek(out, 0, os.SEEK_SET)
+    hasher = hashlib.sha256(header)
+    while count := os.readv(out, [buffer]):
+        hasher.update(memoryview(buffer)[:count])
+    return "sha256:" + hasher.hexdigest()
 
 
 def _copy_xattrs(source: int, target: int) -> dict[str, str]:

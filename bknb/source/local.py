@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from bknb.cache import contenthash
 from bknb.digest import Digest
 from bknb.errors import SourceError
 from bknb.events import DecisionEvent, Phase, StatusEvent
@@ -33,11 +34,16 @@ from bknb.source.scan import ContextFilter, Entry, Scan, scan
 _FORMAT = 1
 _MAX_CHAIN = 100
 """Context snapshots on top of each other before the whole is copied anew: removed files still take their room."""
+_KEPT_TREES = 16
+"""Contexts whose content hashes are kept in memory: a build may still ask for those of the version before."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContextFile:
-    """What is kept of one file of a context: what the content hash needs, and the signature it had."""
+    """What is kept of one file of a context: what the content hash needs, and the signature it had.
+
+    `digest` is the content hash of a regular file, header and bytes; `linkname` as in `scan.Entry`.
+    """
 
     path: str
     mode: int
@@ -46,7 +52,6 @@ class ContextFile:
     device: int
     signature: tuple[int, ...]
     digest: str = ""
-    """sha256 hex of a regular file's bytes."""
     xattrs: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -77,7 +82,7 @@ class LocalSource:
         self._folder = Path(folder)
         self._contexts: dict[str, _Context] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._results: dict[str, Mapping[str, ContextFile]] = {}
+        self._trees: dict[str, contenthash.Tree] = {}
 
     async def cache_maps(self, vertex: Vertex, job: Job) -> AsyncIterator[CacheMap]:
         """One map, which nothing matches."""
@@ -88,9 +93,9 @@ class LocalSource:
         )
         yield CacheMap(Digest("random:" + Digest.of_text(preimage).hex), plaintext=preimage)
 
-    def files(self, ref: Ref) -> Mapping[str, ContextFile] | None:
-        """The files of a result of this source, for its content hash; None for any other result."""
-        return self._results.get(ref.id)
+    def tree(self, ref: Ref) -> contenthash.Tree | None:
+        """The content hashes of a result of this source; None for any other result."""
+        return self._trees.get(ref.id)
 
     async def snapshot(self, vertex: Vertex, job: Job) -> Ref:
         """Bring the context up to date and return it.
@@ -126,15 +131,14 @@ class LocalSource:
         if context is None or changed or removed:
             context = await self._copy(directory, wanted, context, found, changed, removed, vertex)
             previous = self._contexts.pop(key, None)
-            self._contexts[key] = context
-            self._results[context.ref.id] = context.files
             if previous is not None:
-                self._results.pop(previous.ref.id, None)
                 await previous.ref.release()
             await asyncio.to_thread(self._save, key, context)
-        else:
-            self._contexts[key] = context
-            self._results[context.ref.id] = context.files
+        self._contexts[key] = context
+        if context.ref.id not in self._trees:
+            self._trees[context.ref.id] = await asyncio.to_thread(_tree, context.files)
+            while len(self._trees) > _KEPT_TREES:
+                del self._trees[next(iter(self._trees))]
         self._progress(job, vertex, directory, size, size, started, completed=time.time())
         return context.ref.clone()
 
@@ -184,9 +188,23 @@ class LocalSource:
     async def aclose(self) -> None:
         """Let go of the contexts; they stay in the store."""
         contexts, self._contexts = self._contexts, {}
-        self._results.clear()
+        self._trees.clear()
         for context in contexts.values():
             await context.ref.release()
+
+
+def _tree(files: Mapping[str, ContextFile]) -> contenthash.Tree:
+    """The content hashes of a context: of a tree that was streamed, owned by 0:0."""
+    return contenthash.Tree.of(
+        (
+            file.path,
+            contenthash.Entry(
+                file.mode, size=file.size, linkname=file.linkname, device=(os.major(file.device), os.minor(file.device)),
+                xattrs=file.xattrs or None, digest=file.digest,
+            ),
+        )
+        for file in files.values()
+    )  # fmt: skip
 
 
 def _is_link(entry: Entry) -> bool:
