@@ -78,8 +78,9 @@ class Platform:
         architecture, variant = _architecture(parts[1].lower(), parts[2].lower() if len(parts) == 3 else "")
         if len(parts) == 2 and architecture == "arm" and variant == "v7":
             variant = ""
-        if len(parts) == 3 and architecture == "arm64" and not variant:
-            variant = "v8"
+        if len(parts) == 3:
+            variant = cls(system, architecture, variant).normalize().variant
+            variant = "v8" if architecture == "arm64" and not variant else variant
         return cls(system, architecture, variant, version)
 
     @classmethod

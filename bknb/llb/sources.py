@@ -412,6 +412,7 @@ _ESCAPED: Final = str.maketrans({
 })  # fmt: skip
 
 
-def go_json(value: object) -> str:
+def go_json(value: object, *, indent: int | None = None) -> str:
     """JSON as Go's encoder writes it: no spaces, and nothing that HTML could misread."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPED)
+    separators = (",", ":") if indent is None else (",", ": ")
+    return json.dumps(value, ensure_ascii=False, separators=separators, indent=indent).translate(_ESCAPED)

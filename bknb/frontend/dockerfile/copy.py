@@ -301,7 +301,12 @@ def _check_ignored(lowering: Lowering, command: ast.Copy | ast.Add, src: str) ->
 
 
 def _link(
-    lowering: Lowering, stage: BuildStage, step: Step, action: llb.FileAction, constraints: Constraints, text: str
+    lowering: Lowering,
+    stage: BuildStage,
+    step: Step,
+    action: llb.FileAction,
+    constraints: Constraints,
+    text: str,
 ) -> None:
     """Copy onto nothing and lay the result over the stage: the copy does not depend on what is below."""
     group = secrets.token_hex(12)

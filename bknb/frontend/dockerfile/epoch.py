@@ -123,7 +123,9 @@ def _add_source(command: ast.Add, expand: Expand) -> llb.State:
         raise DockerfileError("SOURCE_DATE_EPOCH stage must contain exactly one remote ADD source")
     src, checksum = expand(command.sources[0]), expand(command.checksum)
     if is_http_source(src):
-        return llb.http(src, filename=http_filename(src), checksum=parse_checksum(checksum) if checksum else "")
+        return llb.http(
+            src, filename=http_filename(src), checksum=parse_checksum(checksum) if checksum else ""
+        )
     found = parse_git_ref(src)
     if found is None or found.like_local:
         raise DockerfileError("SOURCE_DATE_EPOCH stage source must be a single HTTP(S) or Git ADD")
@@ -144,5 +146,3 @@ def _single_source(state: llb.State) -> SourceOp | None:
     edge = state.edge()
     sources = [] if edge is None else [v.op for v in walk(edge.vertex) if isinstance(v.op, SourceOp)]
     return sources[0] if len(sources) == 1 else None
-
-

@@ -52,9 +52,7 @@ def _parse(word: str, report: Report) -> list[str]:
     if host:
         host_first, host_last = _range(host, "hostPort")
         if last - first != host_last - host_first and last != first:
-            raise DockerfileError(
-                f"invalid ranges specified for container and host Ports: {port} and {host}"
-            )
+            raise DockerfileError(f"invalid ranges specified for container and host Ports: {port} and {host}")
     return [f"{number}/{lower(protocol)}" for number in range(first, last + 1)]
 
 

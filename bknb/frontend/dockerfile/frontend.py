@@ -73,9 +73,7 @@ class DockerfileFrontend:
 
     name = "dockerfile.v0"
 
-    def __init__(
-        self, built_in: Callable[[str], bool] = runs_built_in, host: Platform | None = None
-    ) -> None:
+    def __init__(self, built_in: Callable[[str], bool] = runs_built_in, host: Platform | None = None) -> None:
         self._built_in = built_in
         self._host = host or Platform.host()
 
@@ -154,9 +152,7 @@ def _check_capabilities(text: str) -> tuple[bool, DockerfileError | None]:
     return may_forward, refused
 
 
-def _with_warnings(
-    error: BaseException, warnings: list[LintWarning], source: SourceInfo
-) -> BaseException:
+def _with_warnings(error: BaseException, warnings: list[LintWarning], source: SourceInfo) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, DockerfileError):
@@ -235,9 +231,7 @@ def prepare(
     build = (options.build_platform,)
     platforms = Platforms(platform or build[0], build, implicit=platform is None)
     lex = Lex(dockerfile.escape)
-    defaults = default_args(
-        platforms, options.build_args, options.target or dockerfile.stages[-1].head.name
-    )
+    defaults = default_args(platforms, options.build_args, options.target or dockerfile.stages[-1].head.name)
     _check_default_bases(dockerfile, lex, defaults, lint)
     args, infos = meta_args(defaults, lex, dockerfile.meta_args, options.build_args)
     return Conversion(
@@ -294,9 +288,7 @@ def _finish_image(conversion: Conversion, image: ImageConfig) -> None:
     image.platform = image.platform.normalize()
 
 
-def _marshal(
-    conversion: Conversion, target: BuildStage
-) -> tuple[Edge | None, Mapping[Digest, VertexInfo]]:
+def _marshal(conversion: Conversion, target: BuildStage) -> tuple[Edge | None, Mapping[Digest, VertexInfo]]:
     try:
         built = target.state.build_graph(Defaults(conversion.platforms.target, caps=ALL))
     except DefinitionError as error:
@@ -382,5 +374,3 @@ def platform_json(platform: Platform) -> dict[str, Any]:
         "variant": platform.variant,
     }
     return {key: value for key, value in found.items() if value or key in ("architecture", "os")}
-
-

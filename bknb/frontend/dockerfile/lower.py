@@ -237,7 +237,9 @@ class Lowering:
         try:
             folder = self._set_dir(stage, command.path)
         except DockerfileError as error:
-            raise DockerfileError(f"normalizing workdir: normalizing working directory: {error.message}") from None
+            raise DockerfileError(
+                f"normalizing workdir: normalizing working directory: {error.message}"
+            ) from None
         if folder != "/":
             owner: Owner | None = stage.image.user or None
             epoch = self.conversion.epoch
@@ -369,5 +371,3 @@ def _health_text(health: HealthConfig) -> str:
         )
     )
     return f"{{Test:[{' '.join(health.test)}] {' '.join(durations)} Retries:{health.retries}}}"
-
-

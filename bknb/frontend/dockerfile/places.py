@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bknb.errors import BknbError, DockerfileError, Range
 
 
@@ -31,3 +33,27 @@ def wrapped(prefix: str, error: BknbError) -> DockerfileError:
         found.locations, found.ranges, found.suggestion = error.locations, error.ranges, error.suggestion
     found.__cause__ = error
     return found
+
+
+def excerpt(filename: str, text: str, ranges: Sequence[Range]) -> str:
+    """The lines around some ranges, marked, as BuildKit prints them (solver/errdefs/source.go)."""
+    lines = text.split("\n")
+    if not ranges:
+        return ""
+    spans = [(part.start_line, max(part.start_line, part.end_line)) for part in ranges]
+    start, end = min(first for first, _ in spans), max(last for _, last in spans)
+    if not 1 <= start <= len(lines):
+        return ""
+    end = min(end, len(lines))
+    wanted, added, shown = 4 if start == end else 2, 0, start
+    while added < wanted:
+        if start > 1:
+            start, added = start - 1, added + 1
+        if end != len(lines):
+            end, added = end + 1, added + 1
+        added += 1
+    out = [f"{filename}:{shown}", "-" * 20]
+    for number in range(start, end + 1):
+        mark = ">>>" if any(first <= number <= last for first, last in spans) else "   "
+        out.append(f" {number:3} | {mark} {lines[number - 1]}")
+    return "\n".join([*out, "-" * 20]) + "\n"

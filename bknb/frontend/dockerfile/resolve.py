@@ -28,9 +28,7 @@ from bknb.protocols import ImageConfigAnswer
 
 _COMMON = "alpine busybox centos debian golang ubuntu fedora".split()
 # "docker.io/libraryalpine" is BuildKit's own slip; a suggestion shows only names close to what was written.
-_COMMON_IMAGES = [
-    name for repo in _COMMON for name in (repo, f"docker.io/library{repo}", f"{repo}:latest")
-]
+_COMMON_IMAGES = [name for repo in _COMMON for name in (repo, f"docker.io/library{repo}", f"{repo}:latest")]
 
 
 async def resolve_stages(conversion: Conversion, target: BuildStage) -> set[BuildStage]:

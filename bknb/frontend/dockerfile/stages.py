@@ -328,7 +328,9 @@ def find_target(conversion: Conversion) -> BuildStage:
         return conversion.stages.stages[-1]
     found = conversion.stages.named(name)
     if found is None:
-        raise with_suggestion(f"target stage {quote(name)} could not be found", name, conversion.stages.names())
+        raise with_suggestion(
+            f"target stage {quote(name)} could not be found", name, conversion.stages.names()
+        )
     return found
 
 
