@@ -75,7 +75,7 @@ class Files:
             PathError: there is no such folder.
             SourceError: the result is gone from the store.
         """
-        return [_file(entry) for entry in self._tree("trees.list", path=path)]
+        return [_file(entry) for entry in self._tree("views.list", path=path)]
 
     def walk(self, path: str = "/") -> list[File]:
         """Every file at and below a path."""
@@ -92,7 +92,9 @@ class Files:
         Raises:
             PathError: it is not there, no regular file, or larger than 256 MiB.
         """
-        answer = self._tree("trees.read", path=path, limit=READ_LIMIT)
+        answer = self._tree("views.read", path=path, limit=READ_LIMIT)
+        if answer is None:
+            raise PathError(f'"{path}": not found')
         return base64.b64decode(answer)
 
     def text(self, path: str) -> str:
@@ -105,7 +107,10 @@ class Files:
         Raises:
             PathError: it is not there.
         """
-        return _file(self._tree("trees.stat", path=path))
+        answer = self._tree("views.stat", path=path)
+        if answer is None:
+            raise PathError(f'"{path}": not found')
+        return _file(answer)
 
     def exists(self, path: str) -> bool:
         """Whether a path is there."""
@@ -123,7 +128,7 @@ class Files:
             async with _hold(builder, id) as ref, _hold(builder, base) as below:
                 upper = [m.to_json() for m in await ref.mounts()] if ref is not None else []
                 lower = [m.to_json() for m in await below.mounts()] if below is not None else []
-                changes = await builder.parts.shim.call("trees.changes", lower=lower, upper=upper)
+                changes = await builder.parts.shim.call("views.changes", lower=lower, upper=upper)
             return [Change(*change) for change in changes]
 
         found: list[Change] = self.call(compare)

@@ -13,11 +13,14 @@ import select
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bknb.shim import calls, cgroups, namespaces, wire
 
-NOUNS = ("mounts", "containers", "files", "trees", "contexts")
+if TYPE_CHECKING:
+    from bknb.shim.owners import Owners
+
+NOUNS = ("mounts", "containers", "files", "trees", "contexts", "views")
 SWITCH_INTERVAL = 0.0005  # seconds: a container must not wait 5 ms for a thread that walks a tree
 DEFAULT_ERROR = {
     "mounts": "SnapshotError",
@@ -25,6 +28,7 @@ DEFAULT_ERROR = {
     "files": "PathError",
     "trees": "SnapshotError",
     "contexts": "SourceError",
+    "views": "PathError",
 }
 
 
@@ -100,6 +104,13 @@ class Server:
         self._work: _queue.SimpleQueue[Callable[[], None]] = _queue.SimpleQueue()
         self._idle = 0
         self._names = 0
+
+    @property
+    def owners(self) -> Owners:
+        """How owners, modes and devices are kept on this machine's disk."""
+        from bknb.shim.owners import owners_of
+
+        return owners_of(self.entered.tier, self.entered.id_range)
 
     @property
     def isolated(self) -> bool:

@@ -60,12 +60,12 @@ class ContentHasher:
 
     async def _list(self, ref: Ref) -> Tree:
         """Every path of a result, without digests."""
-        entries = await self._shim.call("trees.scan", mounts=[m.to_json() for m in await ref.mounts()])
+        entries = await self._shim.call("views.scan", mounts=[m.to_json() for m in await ref.mounts()])
         return Tree.of((path, _entry(fields)) for path, *fields in entries)
 
     async def _hash(self, ref: Ref, missing: dict[str, bytes]) -> dict[str, str]:
         files = [[path, base64.b64encode(header).decode()] for path, header in missing.items()]
-        digests: dict[str, str] = await self._shim.call("trees.hash", mounts=[m.to_json() for m in await ref.mounts()], files=files)
+        digests: dict[str, str] = await self._shim.call("views.hash", mounts=[m.to_json() for m in await ref.mounts()], files=files)
         return digests
 
 

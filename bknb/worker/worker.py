@@ -106,12 +106,12 @@ class LocalWorker:
 
     async def read(self, ref: Ref, path: str, limit: int) -> bytes | None:
         """A file of a result, or None where there is none."""
-        answer = await self.shim.call("trees.read", mounts=[m.to_json() for m in await ref.mounts()], path=path, limit=limit)
+        answer = await self.shim.call("views.read", mounts=[m.to_json() for m in await ref.mounts()], path=path, limit=limit)
         return None if answer is None else base64.b64decode(answer)
 
     async def stat(self, ref: Ref, path: str) -> Mapping[str, Any] | None:
         """Mode, size and owner of a file of a result, or None where there is none."""
-        answer: Mapping[str, Any] | None = await self.shim.call("trees.stat", mounts=[m.to_json() for m in await ref.mounts()], path=path)
+        answer: Mapping[str, Any] | None = await self.shim.call("views.stat", mounts=[m.to_json() for m in await ref.mounts()], path=path)
         return answer
 
     def resolv_conf(self) -> str | None:
