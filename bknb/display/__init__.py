@@ -3,7 +3,7 @@
 ``events -> model.fold -> BuildView -> plain | text | html | the live widget``. `model` folds; `sentence`
 says in one line what happened; `palette` gives each state its colour, sign and word. The graph is planned in
 `boxes`, ordered by `graph` (DOT), laid into lanes by `lanes`, drawn by `svg`; `timeline` is a chart of its
-own. Nothing here reads the solver or keeps state, save `plain.PlainProgress`, which remembers what it printed.
+own. Nothing here reads the solver or keeps state, save `plain.PlainProgress`: it knows what it printed.
 """
 
 from __future__ import annotations

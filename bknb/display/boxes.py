@@ -65,7 +65,7 @@ class Box:
 class Arrow:
     """From a box to one that reads it; `strong` on the path of what ran.
 
-    A `faint` one comes from a context. Many steps read it, from all lanes: it is written on the box, not drawn.
+    A `faint` one comes from a context. Many steps of all lanes read it: it is written on the box, not drawn.
     """
 
     source: str

@@ -38,9 +38,9 @@ def lines_of(source: str, ranges: Sequence[Range], *, context: int | None = None
 
 
 def excerpt(source: str, ranges: Sequence[Range], filename: str = "Dockerfile") -> str:
-    """The lines as a block of text, ``>>>`` at the blamed ones; "" where there are none.
+    r"""The lines as a block of text, ``>>>`` at the blamed ones; "" where there are none.
 
-    >>> print(excerpt("FROM a\\nRUN false\\n", [Range(2)]), end="")
+    >>> print(excerpt("FROM a\nRUN false\n", [Range(2)]), end="")
     Dockerfile:2
     --------------------
        1 |     FROM a

@@ -44,7 +44,7 @@ def dot(plan: Plan) -> str:
     graph = graphviz.Digraph(
         "build",
         graph_attr={"rankdir": "LR", "bgcolor": "transparent", "fontname": "sans-serif", "fontsize": "11",
-                    "fontcolor": GREY, "nodesep": "0.15", "ranksep": "0.3", "splines": "true", "newrank": "true"},
+                    "fontcolor": GREY, "nodesep": "0.15", "ranksep": "0.3", "newrank": "true"},
         node_attr={"shape": "box", "style": "rounded,filled", "fontname": "sans-serif", "fontsize": "11",
                    "fontcolor": INK, "fixedsize": "true", "width": "2.2", "height": "0.6"},
         edge_attr={"color": GREY, "arrowsize": "0.6"},

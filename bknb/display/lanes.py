@@ -6,7 +6,7 @@ Three shapes, by what fits into `WIDTH` without being scaled down to nothing:
 - **flow**: each lane is a paragraph of boxes that wraps, as text does; lanes follow each other downwards;
 - **tiles**: beyond `TILES_ABOVE` boxes; a small tile for each step, its number in the stage on it.
 
-The shape follows from the graph alone, not from what was cached: the picture of a rebuild lies over the first.
+The shape follows from the graph alone, not from what was cached: a rebuild's picture lies over the first.
 Only the folding of cached runs, which sets in with `boxes.FOLD_ABOVE`, gives that up for legibility.
 """
 
@@ -80,7 +80,7 @@ def layout(plan: Plan, places: Places) -> Layout:
     right = max((p.x + p.width for p in boxes.values()), default=0.0) + SIDE
     lanes = _bands(plan, boxes, right)
     drawn = [arrow for arrow in plan.arrows if not arrow.faint and shape is not Shape.TILES]
-    wires = tuple((arrow, _wire(boxes[arrow.source], boxes[arrow.target])) for arrow in drawn)
+    wires = tuple((arrow, _wire(boxes[arrow.source], boxes[arrow.target], shape)) for arrow in drawn)
     bottom = max((lane.y + lane.height for lane in lanes), default=0.0)
     return Layout(shape, right, bottom, lanes, boxes, wires)
 
@@ -171,34 +171,49 @@ def _per_row(lengths: Sequence[int]) -> int:
     return min((5, 6), key=cost)
 
 
-def _wire(a: Place, b: Place) -> str:
-    """An arrow's path: sideways to a neighbour, around to the next row, else from below to above."""
+def _wire(a: Place, b: Place, shape: Shape) -> str:
+    """An arrow's path: sideways within a row and between ranks, else through the gaps between boxes."""
     ax, ay = a.x + a.width, a.y + a.height / 2
     bx, by = b.x, b.y + b.height / 2
-    if bx > ax - 1 and (abs(ay - by) < 1 and bx - ax > 2 * GAP):
-        return _bow(a, b)
-    if bx > ax - 1:
+    same_row = abs(ay - by) < 1
+    if bx > ax - 1 and (same_row or shape is Shape.RANKS):
+        if same_row and bx - ax > 2 * GAP:
+            return _bow(a, b)
         bend = min(GAP / 2 + abs(ay - by) / 6, max(GAP / 2, (bx - ax) / 2))
         return f"M{ax:g},{ay:g} C{ax + bend:g},{ay:g} {bx - bend:g},{by:g} {bx:g},{by:g}"
-    if b.y > a.y + a.height and bx < a.x and b.y - a.y < a.height + ROW_GAP + 1:
-        return _around(ax, ay, bx, by, a.y + a.height + ROW_GAP / 2)
-    top, down = (a.y + a.height, b.y) if b.y > a.y else (a.y, b.y + b.height)
-    x1, x2 = a.middle[0], b.middle[0]
-    pull = max(14.0, abs(down - top) * 0.45) * (1 if b.y > a.y else -1)
-    return f"M{x1:g},{top:g} C{x1:g},{top + pull:g} {x2:g},{down - pull:g} {x2:g},{down:g}"
+    if b.y <= a.y or shape is Shape.RANKS:
+        top, down = (a.y + a.height, b.y) if b.y > a.y else (a.y, b.y + b.height)
+        x1, x2 = a.middle[0], b.middle[0]
+        pull = max(14.0, abs(down - top) * 0.45) * (1 if b.y > a.y else -1)
+        return f"M{x1:g},{top:g} C{x1:g},{top + pull:g} {x2:g},{down - pull:g} {x2:g},{down:g}"
+    drop = b.y - a.y - a.height
+    if drop < ROW_GAP + 1 and bx < a.x:
+        return _corners((ax, ay), (ax + 6, ay), (ax + 6, ay + a.height / 2 + 8), (bx - 6, b.y - 8), (bx - 6, by), (bx, by))
+    start, x1, x2 = (a.middle[0], a.y + a.height), a.middle[0], b.middle[0]
+    if drop < LABEL + PAD + LANE_GAP + 1:
+        return _corners(start, (x1, start[1] + PAD + LANE_GAP / 2), (x2, b.y - LABEL - LANE_GAP / 2), (x2, b.y))
+    if bx > GAP:
+        gutter = bx - GAP / 2
+        return _corners(start, (x1, start[1] + 8), (gutter, start[1] + 8), (gutter, b.y + 14), (bx, b.y + 14))
+    gutter = b.x + b.width + GAP / 2
+    return _corners(start, (x1, start[1] + 8), (gutter, start[1] + 8), (gutter, b.y - 8), (x2, b.y - 8), (x2, b.y))
+
+
+def _corners(*points: tuple[float, float], radius: float = 6.0) -> str:
+    """A line through points at right angles, its corners rounded."""
+    path = f"M{points[0][0]:g},{points[0][1]:g}"
+    for (x0, y0), (x1, y1), (x2, y2) in zip(points, points[1:], points[2:], strict=False):
+        before, after = abs(x1 - x0) + abs(y1 - y0), abs(x2 - x1) + abs(y2 - y1)
+        if before == 0 or after == 0:
+            continue
+        r = min(radius, before / 2, after / 2)
+        into = (x1 - r * (x1 - x0) / before, y1 - r * (y1 - y0) / before)
+        out = (x1 + r * (x2 - x1) / after, y1 + r * (y2 - y1) / after)
+        path += f"L{into[0]:g},{into[1]:g}Q{x1:g},{y1:g} {out[0]:g},{out[1]:g}"
+    return path + f"L{points[-1][0]:g},{points[-1][1]:g}"
 
 
 def _bow(a: Place, b: Place) -> str:
     """Over the boxes in between."""
     x1, x2, top = a.middle[0], b.middle[0], a.y
     return f"M{x1:g},{top:g} C{x1:g},{top - 12:g} {x2:g},{top - 12:g} {x2:g},{top:g}"
-
-
-def _around(ax: float, ay: float, bx: float, by: float, between: float) -> str:
-    """From the end of a row to the beginning of the next, through the gap between them."""
-    out, into = ax + 5, bx - 5
-    return (
-        f"M{ax:g},{ay:g} Q{out:g},{ay:g} {out:g},{ay + 5:g} V{between - 5:g} Q{out:g},{between:g} {out - 5:g},"
-        f"{between:g} H{into + 5:g} Q{into:g},{between:g} {into:g},{between + 5:g} V{by - 5:g} "
-        f"Q{into:g},{by:g} {bx:g},{by:g}"
-    )

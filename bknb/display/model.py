@@ -319,7 +319,7 @@ def _build(view: BuildView, event: BuildEvent) -> BuildView:
 
 
 def _clean(text: str) -> str:
-    """A text from outside on one line, without control characters; what is drawn later need not look again."""
+    """A text from outside on one line, without control characters; drawing need not look again."""
     return text if text.isprintable() else plain(text).replace("\n", " ").replace("\t", " ")
 
 

@@ -24,7 +24,7 @@ KEPT_LINES = 10
 SMALLEST_STEP, SHORTEST_TIME = 0.05, 5.0
 """A status is printed again after this share of its total, or after these seconds."""
 LONGEST_SILENCE = 10.0
-"""A running step takes over from another that still runs after these seconds, not before: blocks stay whole."""
+"""Seconds after which a running step takes over from another that still runs: blocks stay whole."""
 
 
 @dataclass(slots=True)

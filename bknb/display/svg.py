@@ -6,8 +6,7 @@ changes a box by setting its ``data-state`` (`inline`), found by ``data-step``: 
 The id of its ``<g>`` is the box's own, the same from build to build.
 
 Text in SVG does not wrap and has no width that Python could ask for. Words are therefore broken by a table
-of widths taken from DejaVu Sans, the widest of the fonts that the page may choose; a clip at the box's edge
-is the second fence.
+of widths taken from DejaVu Sans, the widest of the fonts that the page may choose.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def fit(text: str, width: float, font: float = FONT) -> str:
 
 
 def break_lines(text: str, first: float, width: float) -> tuple[str, str]:
-    """A text on two lines, the first of `first` pixels; broken between words, or in a path, or where it must."""
+    """A text on two lines, the first of `first` pixels; broken between words, or in a path, or anywhere."""
     if text_width(text) <= first:
         return text, ""
     head, room = 0, first
@@ -66,14 +65,16 @@ def break_lines(text: str, first: float, width: float) -> tuple[str, str]:
 def style() -> str:
     """The sheet of the picture that stands alone."""
     states = "".join(
-        f'[data-state="{state}"] .b{{fill:{look.fill};stroke:{look.line}}}[data-state="{state}"] .m{{fill:{look.line}}}'
+        f'[data-state="{state}"] .b{{fill:{look.fill};stroke:{look.line}}}'
+        f'[data-state="{state}"] .m{{fill:{look.line}}}'
         for state, look in LOOKS.items()
     )
     return (
         f".k{{font-weight:600}}.t{{fill:{INK}}}.s{{fill:{SOFT_INK};font-size:11px}}.l{{fill:{GREY};font-size:11px}}"
         f".o{{fill:{SOFT_INK};font-size:10px;fill-opacity:.75}}.lane{{fill:{LANE};fill-opacity:.1}}.b{{stroke-width:1}}"
         f".w{{fill:none;stroke:{GREY};stroke-width:1.2;stroke-opacity:.75}}"
-        f".w.strong{{stroke:{LOOKS[State.RAN].line};stroke-width:2.2;stroke-opacity:1}}.w.dashed{{stroke-dasharray:3 4}}"
+        f".w.strong{{stroke:{LOOKS[State.RAN].line};stroke-width:2.2;stroke-opacity:1}}"
+        ".w.dashed{stroke-dasharray:3 4}"
         f'[data-state="skipped"] .b{{stroke-dasharray:4 3}}{states}'
     )
 
@@ -89,11 +90,10 @@ def inline(plan: Plan, layout: Layout) -> str:
 
 
 def _document(plan: Plan, layout: Layout, head: str, attributes: str) -> str:
-    parts = [
-        f'<svg{attributes} width="{layout.width:g}" height="{layout.height:g}" '
-        f'viewBox="0 0 {layout.width:g} {layout.height:g}" font-family="{html.escape(SANS)}" '
-        f'font-size="{FONT:g}">{head}'
-    ]
+    size = f'width="{layout.width:g}" height="{layout.height:g}"'
+    box = f'viewBox="0 0 {layout.width:g} {layout.height:g}"'
+    font = f'font-family="{html.escape(SANS)}" font-size="{FONT:g}"'
+    parts = [f"<svg{attributes} {size} {box} {font}>{head}"]
     parts += _lanes(plan, layout)
     parts += [_wire(arrow, path) for arrow, path in sorted(layout.wires, key=lambda w: w[0].strong)]
     drawn = _tile if layout.shape is Shape.TILES else _box
@@ -104,7 +104,8 @@ def _document(plan: Plan, layout: Layout, head: str, attributes: str) -> str:
 
 def _lanes(plan: Plan, layout: Layout) -> Iterator[str]:
     for label, lane in zip(plan.lanes, layout.lanes, strict=True):
-        yield f'<rect class="lane" x="{lane.x:g}" y="{lane.y:g}" width="{lane.width:g}" height="{lane.height:g}" rx="9"/>'
+        size = f'width="{lane.width:g}" height="{lane.height:g}"'
+        yield f'<rect class="lane" x="{lane.x:g}" y="{lane.y:g}" {size} rx="9"/>'
         if label and lane.height > 2 * CONTEXT_HEIGHT:
             shown = html.escape(fit(label, lane.width - 20, 11))
             yield f'<text class="l" x="{lane.x + 12:g}" y="{lane.y + 14:g}">{shown}</text>'
@@ -112,7 +113,8 @@ def _lanes(plan: Plan, layout: Layout) -> Iterator[str]:
 
 def _wire(arrow: Arrow, path: str) -> str:
     names = [name for name in ("strong", "dashed") if getattr(arrow, name)]
-    return f'<path class="{" ".join(["w", *names])}" data-from="{arrow.source}" data-to="{arrow.target}" d="{path}"/>'
+    ends = f'data-from="{arrow.source}" data-to="{arrow.target}"'
+    return f'<path class="{" ".join(["w", *names])}" {ends} d="{path}"/>'
 
 
 def _box(box: Box, place: Place, origins: str) -> str:
@@ -135,9 +137,8 @@ def _box(box: Box, place: Place, origins: str) -> str:
     lower = y + place.height - 10
     lines.append(f'<text class="s" x="{x + 13:g}" y="{lower:g}">{html.escape(box.status)}</text>')
     if origins and text_width(box.status + origins, 11) < inner:
-        lines.append(
-            f'<text class="o" x="{x + place.width - 8:g}" y="{lower:g}" text-anchor="end">{html.escape(origins)}</text>'
-        )
+        at = f'x="{x + place.width - 8:g}" y="{lower:g}"'
+        lines.append(f'<text class="o" {at} text-anchor="end">{html.escape(origins)}</text>')
     return _group(box, place, 8, "".join(lines))
 
 
@@ -151,10 +152,13 @@ def _tile(box: Box, place: Place, origins: str) -> str:
 
 
 def _group(box: Box, place: Place, radius: float, text: str) -> str:
-    """A box: its body, the strong mark at its left, its text; a nested <svg> is what clips the text."""
+    """A box: its body, the strong mark at its left, its text."""
     x, y, width, height = place.x, place.y, place.width, place.height
+    step = box.steps[0].digest.rpartition(":")[2][:16]
+    half = radius / 2
     return (
-        f'<g id="g-{box.id}" data-step="{box.steps[0].digest.rpartition(':')[2][:16]}" data-state="{box.state}"><rect class="b" x="{x:g}" y="{y:g}" width="{width:g}" '
-        f'height="{height:g}" rx="{radius:g}"/><path class="m" d="M{x + 4:g},{y:g} h-0 q-4,0 -4,{radius / 2:g} '
-        f'v{height - radius:g} q0,{radius / 2:g} 4,{radius / 2:g} z"/>{text}</g>'
+        f'<g id="g-{box.id}" data-step="{html.escape(step)}" data-state="{box.state}">'
+        f'<rect class="b" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{radius:g}"/>'
+        f'<path class="m" d="M{x + 4:g},{y:g}q-4,0 -4,{half:g}v{height - radius:g}q0,{half:g} 4,{half:g}z"/>'
+        f"{text}</g>"
     )

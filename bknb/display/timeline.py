@@ -112,10 +112,9 @@ class _Chart:
     def draw(self) -> str:
         """The whole document."""
         height = self.bottom + AXIS + (ROW if self.left_out else 0)
-        parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH:g}" height="{height:g}" '
-            f'viewBox="0 0 {WIDTH:g} {height:g}" font-family="{html.escape(SANS)}" font-size="11" fill="{GREY}">'
-        ]
+        size = f'width="{WIDTH:g}" height="{height:g}" viewBox="0 0 {WIDTH:g} {height:g}"'
+        font = f'font-family="{html.escape(SANS)}" font-size="11" fill="{GREY}"'
+        parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>']
         parts += self._axis()
         for step in self.steps:
             parts += self._hook(step)
@@ -156,13 +155,15 @@ class _Chart:
         look = LOOKS[step.state]
         weight = "600" if step.digest in self.chain else "400"
         label = html.escape(fit(_label(step), LABELS - 22, 11.4))
-        yield f'<text x="{LABELS - 12:g}" y="{y + 14:g}" text-anchor="end" font-weight="{weight}">{label}</text>'
+        place = f'x="{LABELS - 12:g}" y="{y + 14:g}" text-anchor="end"'
+        yield f'<text {place} font-weight="{weight}">{label}</text>'
         waited_until = 0.0
         for wait in step.waits:
             if wait.cause == "input":
                 continue
             a, b = self.x(wait.started), self.x(wait.ended if wait.ended is not None else self.end)
-            yield f'<path d="M{a:g},{y + 10:g}H{b:g}" stroke="{GREY}" stroke-width="2" stroke-dasharray="2 3"/>'
+            line = f'stroke="{GREY}" stroke-width="2" stroke-dasharray="2 3"'
+            yield f'<path d="M{a:g},{y + 10:g}H{b:g}" {line}/>'
             if text_width(wait.cause, 10) < b - a:
                 yield f'<text x="{a:g}" y="{y + 7:g}" font-size="10">{html.escape(wait.cause)}</text>'
             waited_until = max(waited_until, b)

@@ -130,12 +130,13 @@ class Lab:
         if not request.url.startswith((f"http://127.0.0.1:{self.server.port}/", "data:", "blob:", "ws://127.0.0.1")):
             self.foreign.append(request.url)
 
-    def open(self, name: str, *, kernel: str = "Idle") -> None:
-        """Opens a notebook in simple mode and waits for its kernel."""
-        self.page.goto(f"http://127.0.0.1:{self.server.port}/doc/tree/{name}?reset")
+    def open(self, name: str) -> None:
+        """Opens a notebook, waits for its kernel (else the first key races it), and puts the side bar away."""
+        self.page.goto(f"http://127.0.0.1:{self.server.port}/lab/tree/{name}?reset")
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-        if kernel:
-            self.page.wait_for_selector(f".jp-Notebook-ExecutionIndicator[data-status='{kernel.lower()}']", timeout=60_000)
+        self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+        if self.page.locator("#jp-left-stack").is_visible():
+            self.page.keyboard.press("Control+B")
 
     def cell(self, index: int) -> Any:
         return self.page.locator(".jp-Notebook .jp-CodeCell").nth(index)
@@ -159,8 +160,15 @@ class Lab:
     def shot(self, name: str, index: int | None = None) -> None:
         """A picture for people: of a cell's output, or of the page."""
         SHOTS.mkdir(exist_ok=True)
-        target = self.page if index is None else self.cell(index).locator(".jp-Cell-outputWrapper")
-        target.screenshot(path=str(SHOTS / f"{name}.png"))
+        if index is None:
+            self.page.screenshot(path=str(SHOTS / f"{name}.png"))
+            return
+        output = self.cell(index).locator(".jp-OutputArea-output").first
+        width = self.page.viewport_size["width"]
+        # What is scrolled out of sight is not drawn: the window becomes as high as the output.
+        self.page.set_viewport_size({"width": width, "height": int(output.bounding_box()["height"]) + 400})
+        output.scroll_into_view_if_needed()
+        output.screenshot(path=str(SHOTS / f"{name}.png"))
 
 
 @contextmanager

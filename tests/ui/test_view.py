@@ -109,6 +109,6 @@ def test_narrow(chromium: Any, server: Server) -> None:
         lab.run(1)
         lab.cell(1).locator("img").first.wait_for()
         lab.shot("narrow", 1)
-        inside = lab.cell(1).locator(".jp-OutputArea-output").bounding_box()["width"]
+        inside = lab.cell(1).locator(".jp-OutputArea-output").first.bounding_box()["width"]
         for image in images(lab, 1):
             assert image.bounding_box()["width"] <= inside
