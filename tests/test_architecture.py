@@ -25,7 +25,7 @@ FLOORS = (
     (SIBLINGS, "kernel_ext"),
 )
 LIBRARIES = {0: {"google"}, 1: {"google", "msgspec"}}  # beside the standard library; higher rows are free
-SHIM_IMPORTS = {"shim", "beneath", "errors"}  # a process of its own: these and the standard library
+SHIM_IMPORTS = {"shim", "beneath", "errors", "patterns"}  # its process: these and the standard library
 NOTEBOOK = {"IPython", "ipywidgets", "anywidget", "traitlets", "ipykernel", "jupyter_client", "kernel_ext"}
 SOURCES = sorted(path for top in ("bknb", "kernel_ext") for path in (ROOT / top).rglob("*.py"))
 
