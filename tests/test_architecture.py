@@ -14,12 +14,12 @@ ROOT = Path(__file__).parent.parent
 SIBLINGS, IN_ORDER = "siblings that never import each other", "each may import those before it"
 
 # A module imports from lower rows, from its own package, and IN_ORDER also from what stands before it there.
-FLOORS = (
-    (IN_ORDER, "errors digest platforms reference events flight patterns tables owner beneath shim pb"),  # words
-    (IN_ORDER, "options oci llb record settings keys protocols"),  # models, pure
+FLOORS = (  # first the vocabulary, then the models, the mechanisms, the compositions, ..., the notebook
+    (IN_ORDER, "errors digest platforms reference events flight patterns tables owner beneath shim pb"),
+    (IN_ORDER, "options oci llb record settings keys protocols"),
     (SIBLINGS, "frontend solver content registry snapshot cache executor network session config display"),
     (IN_ORDER, "layers"),
-    (SIBLINGS, "source worker exporter cacheio policy history"),  # compositions
+    (SIBLINGS, "source worker exporter cacheio policy history"),
     (SIBLINGS, "builder remote analysis"),
     (IN_ORDER, "api doctor cli __main__"),
     (SIBLINGS, "kernel_ext"),
