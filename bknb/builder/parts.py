@@ -14,9 +14,10 @@ from bknb.cache.store import SqliteCacheStore
 from bknb.content.images import ImageStore
 from bknb.content.store import DiskContentStore
 from bknb.errors import StoreError, UnsupportedError
-from bknb.executor import ShimExecutor, ShimProcess
+from bknb.executor.run import ShimExecutor
+from bknb.executor.shim import ShimProcess
 from bknb.exporter import open_exporter
-from bknb.frontend.dockerfile import DockerfileFrontend
+from bknb.frontend.dockerfile.frontend import DockerfileFrontend
 from bknb.history import History
 from bknb.layers import DiskLayers
 from bknb.platforms import Platform
@@ -80,7 +81,7 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
     snapshotter = await open_snapshotter(root / "snapshots", shim)
     stack.push_async_callback(snapshotter.aclose)
     layers = DiskLayers(content, shim)
-    refs = DiskRefStore(root / "refs.db", snapshotter, content, layers)
+    refs = await DiskRefStore.open(root / "refs", snapshotter, content, layers)
     stack.push_async_callback(refs.aclose)
     if settings.offline:
         settings = await _offline(settings, root, stack)

@@ -20,7 +20,7 @@ from typing import Any
 
 from bknb import beneath
 from bknb.shim import mounts as trees
-from bknb.shim.owners import OWN, Owners, owners_of
+from bknb.shim.owners import OWN, Owners
 from bknb.shim.server import Context, Failure
 from bknb.shim.tarsum import counts
 
@@ -85,7 +85,7 @@ def read(context: Context, fds: list[int], *, mounts: trees.Mounts, path: str, l
 
 def scan(context: Context, fds: list[int], *, mounts: trees.Mounts) -> list[list[Any]]:
     """Every path, the root first: path, mode, uid, gid, size, link text, xattrs that count (name to hex)."""
-    owners = _owners(context)
+    owners = context.server.owners
     found: list[list[Any]] = []
     with trees.open_tree(context, mounts) as tree:
         fd = beneath.open(tree.fd, "/", os.O_RDONLY | os.O_DIRECTORY)
@@ -176,7 +176,7 @@ def changes(context: Context, fds: list[int], *, lower: trees.Mounts, upper: tre
 
 def _listing(context: Context, mounts: trees.Mounts) -> dict[str, tuple[Any, ...]]:
     """Mode, owner, size, link, and for what is no directory the time of each path but the root."""
-    owners = _owners(context)
+    owners = context.server.owners
     found: dict[str, tuple[Any, ...]] = {}
     with trees.open_tree(context, mounts) as tree:
         for path, directory, entries in beneath.walk(tree.fd):
@@ -197,17 +197,12 @@ def _size(entry: tuple[Any, ...]) -> int | None:
 
 def _describe(context: Context, directory: int, name: str, path: str) -> dict[str, Any]:
     found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    info = _owners(context).state(directory, name, found) if name != "." else found
+    info = context.server.owners.state(directory, name, found) if name != "." else found
     link = os.readlink(name, dir_fd=directory) if modes.S_ISLNK(info.st_mode) else ""
     return {
         "path": path, "mode": info.st_mode, "uid": info.st_uid, "gid": info.st_gid,
         "size": info.st_size if not modes.S_ISDIR(info.st_mode) else 0, "link": link, "mtime": info.st_mtime_ns,
     }  # fmt: skip
-
-
-def _owners(context: Context) -> Owners:
-    entered = context.server.entered
-    return owners_of(entered.tier, entered.id_range)
 
 
 def _failure(path: str, error: OSError) -> Failure:

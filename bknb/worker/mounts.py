@@ -47,7 +47,7 @@ async def prepare_mounts(
     mounts: list[ProcessMount] = []
     outputs: dict[int, MutableRef | Ref | None] = {}
     for mount in op.mounts:
-        is_root = posixpath.normpath("/" + mount.dest) == "/"
+        is_root = posixpath.normpath("/" + mount.dest.lstrip("/")) == "/"
         if mount.type == MountType.BIND:
             tree, kept = await _bind(worker, vertex, mount, inputs, stack)
             if mount.output >= 0:
