@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NOUNS = ("mounts", "containers", "files", "trees", "contexts", "views")
 SWITCH_INTERVAL = 0.0005  # seconds: a container must not wait 5 ms for a thread that walks a tree
+RECURSION = 100_000  # trees may be deep; Python's own calls take no C stack
 DEFAULT_ERROR = {
     "mounts": "SnapshotError",
     "containers": "ExecutorError",
@@ -128,6 +129,7 @@ class Server:
     def prepare(self) -> None:
         """Namespaces, our tmpfs, limits."""
         sys.setswitchinterval(SWITCH_INTERVAL)
+        sys.setrecursionlimit(RECURSION)
         os.umask(0)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:

@@ -92,30 +92,22 @@ def _group(root: int, group: str) -> int:
     return number
 
 
-def named_user(root: int | None, name: str) -> tuple[int, int]:
-    """The (uid, gid) of a name for a chown; the group is the user's own.
-
-    Raises:
-        Failure: PathError, it is not there.
-    """
-    for words in entries(root, "/etc/passwd", 7) if root is not None else []:
+def named_user(root: int, name: str) -> tuple[int, int] | None:
+    """The (uid, gid) of a name for a chown; None if it is not there."""
+    for words in entries(root, "/etc/passwd", 7):
         uid, gid = _number(words[2]), _number(words[3])
         if words[0] == name and uid is not None:
             return uid, gid or 0
-    raise Failure("PathError", f"unable to find user {name}: no matching entries in passwd file")
+    return None
 
 
-def named_group(root: int | None, name: str) -> int:
-    """The gid of a name for a chown.
-
-    Raises:
-        Failure: PathError, it is not there.
-    """
-    for words in entries(root, "/etc/group", 4) if root is not None else []:
+def named_group(root: int, name: str) -> int | None:
+    """The gid of a name for a chown; None if it is not there."""
+    for words in entries(root, "/etc/group", 4):
         gid = _number(words[2])
         if words[0] == name and gid is not None:
             return gid
-    raise Failure("PathError", f"unable to find group {name}: no matching entries in group file")
+    return None
 
 
 def working_directory(root: int, path: str, uid: int, gid: int) -> None:
