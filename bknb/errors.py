@@ -68,7 +68,7 @@ class DockerfileError(BknbError):
     Attributes:
         filename: as the user knows it; empty when not known yet.
         ranges: the lines that are to blame, in file order; may be empty.
-        locations: the places that are to blame, most often one: lines of each (two stages that need each other).
+        locations: the lines of each place that is to blame: of two stages that need each other, both.
         suggestion: the nearest known name, or "".
         warnings: the lint warnings met before the error (objects of `frontend.dockerfile.lint`).
     """

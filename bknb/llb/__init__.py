@@ -18,8 +18,8 @@ until the graph is marshalled to a `Definition`, which any BuildKit builds::
 
 ``Definition.to_bytes()`` is what ``buildctl build`` reads; `Definition.from_bytes` reads any definition back
 as something from outside, and `Definition.to_edge` checks it and gives its graph of typed ops, whose bytes
-are the same. Both a state and a definition can be looked at: `bknb.llb.render` gives DOT, SVG, Mermaid, a DataFrame,
-and the JSON lines of ``buildctl debug dump-llb``.
+are the same. `bknb.llb.render` shows a definition: DOT, SVG, Mermaid, a DataFrame, and the JSON lines of
+``buildctl debug dump-llb``.
 
 Beside Go's package ``client/llb``:
 

@@ -238,8 +238,9 @@ def _copy(copy: CopyAction) -> bytes:
     return b"".join((
         _text(1, copy.src), _text(2, copy.dest), _owner(3, copy.owner), _integer(4, copy.mode),
         _integer(5, copy.follow_symlink), _integer(6, copy.dir_copy_contents),
-        _integer(7, copy.attempt_unpack), _integer(8, copy.create_dest_path), _integer(9, copy.allow_wildcard),
-        _integer(10, copy.allow_empty_wildcard), _integer(11, copy.timestamp),
+        _integer(7, copy.attempt_unpack), _integer(8, copy.create_dest_path),
+        _integer(9, copy.allow_wildcard), _integer(10, copy.allow_empty_wildcard),
+        _integer(11, copy.timestamp),
         _texts(12, copy.include_patterns), _texts(13, copy.exclude_patterns),
         _integer(14, copy.always_replace_existing_dest_paths), _text(15, copy.mode_str),
         _texts(16, copy.required_paths),

@@ -50,3 +50,40 @@ def _value(field: FieldDescriptor, value: Any, *, proto_json: bool) -> Any:
         known = field.enum_type.values_by_number.get(value)
         return value if known is None else known.name
     return str(value) if proto_json and field.type in _LONG else value
+
+
+def dump_op(message: Any) -> dict[str, Any]:
+    """A pb.Op as ``buildctl debug dump-llb`` shows it: its oneof under ``Op`` (solver/pb/json.go)."""
+    found: dict[str, Any] = {}
+    if message.inputs:
+        found["inputs"] = [to_gojson(entry) for entry in message.inputs]
+    kind = message.WhichOneof("op")
+    body = {} if kind is None else {kind: _op_body(kind, getattr(message, kind))}
+    found["Op"] = body
+    if message.HasField("platform"):
+        found["platform"] = to_gojson(message.platform)
+    if message.HasField("constraints"):
+        found["constraints"] = to_gojson(message.constraints)
+    return found
+
+
+def _op_body(kind: str, message: Any) -> dict[str, Any]:
+    if kind != "file":
+        return to_gojson(message)
+    actions = []
+    for entry in message.actions:
+        name = entry.WhichOneof("action")
+        action = {} if name is None else {name: to_gojson(getattr(entry, name))}
+        for owner in (part.get("owner") for part in action.values()):
+            for who in ("user", "group"):
+                if owner and who in owner:
+                    # Zero is left out here, as it is there.
+                    named = {key: value for key, value in owner[who].items() if value}
+                    owner[who] = {"User": {"byId" if key == "byID" else key: v for key, v in named.items()}}
+        numbers = {
+            "input": entry.input,
+            "secondaryInput": entry.secondaryInput,
+            "output": entry.output,
+        }
+        actions.append(numbers | {"Action": action})
+    return {"actions": actions} if actions else {}

@@ -454,7 +454,7 @@ def is_archive(header: bytes) -> bool:
 
 
 def newest_file(data: bytes) -> int | None:
-    """The time (unix seconds) of the newest regular file of an archive; None if there is none, or no archive."""
+    """The time (unix seconds) of an archive's newest regular file; None if there is none, or no archive."""
     newest: int | None = None
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:*") as archive:

@@ -54,8 +54,8 @@ def lower_copy(lowering: Lowering, stage: BuildStage, step: Step, command: ast.C
     state = lowering.context if source is None else source.state
     action: llb.FileAction | None = None
     for found in _sources(lowering, stage, step, command, state, name, from_context=source is None):
-        options = {"create_dest": True, "owner": command.chown or None, "exclude": command.exclude}
-        options |= found.options | {"mode": mode}
+        options: dict[str, Any] = {"create_dest": True, "owner": command.chown or None, "mode": mode}
+        options |= found.options | {"exclude": command.exclude}
         one = llb.copy(found.state, found.path, dest, **options)
         action = one if action is None else replace(one, before=action)
     assert action is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -63,22 +64,18 @@ def _cross(base: Platform, env: Mapping[str, str]) -> str:
 def _target(env: Mapping[str, str]) -> Platform | None:
     """What the stage's arguments say that it builds for."""
     if "TARGETPLATFORM" in env:
-        try:
+        with contextlib.suppress(ValueError):
             return Platform.parse(env["TARGETPLATFORM"])
-        except ValueError:
-            pass
-    names = ("TARGETOS", "TARGETARCH", "TARGETVARIANT")
-    if not any(name in env for name in names):
+    system, machine, variant = (env.get(name) for name in ("TARGETOS", "TARGETARCH", "TARGETVARIANT"))
+    if system is machine is variant is None:
         return None
-    return Platform(*(env.get(name, "") for name in names))
+    return Platform(system or "", machine or "", variant or "")
 
 
 def instruction_name(text: str, lex: Lex, env: Mapping[str, str]) -> str:
     """An instruction with its variables expanded, its word in capitals; as it is where that fails."""
-    try:
+    with contextlib.suppress(DockerfileError):
         text = lex.process_word(text, env).text
-    except DockerfileError:
-        pass
     word, space, rest = text.partition(" ")
     return upper(word) + space + rest
 

@@ -1,4 +1,4 @@
-"""The frontend's options, as ``buildctl build --opt k=v`` sends them (frontend/dockerui/config.go, attr.go)."""
+"""The frontend's options, as ``buildctl build --opt k=v`` sends them (frontend/dockerui)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from bknb.errors import DockerfileError
@@ -44,8 +44,8 @@ class FrontendOptions:
     platforms: tuple[Platform, ...] = ()
     multi_platform: bool = False
     target: str = ""
-    build_args: Mapping[str, str] = ()  # type: ignore[assignment]
-    labels: Mapping[str, str] = ()  # type: ignore[assignment]
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     resolve_mode: str = "default"
     network: NetMode = NetMode.UNSET
     extra_hosts: tuple[HostIP, ...] = ()
@@ -149,10 +149,10 @@ def _fields(text: str) -> list[str]:
 
 def _hosts(text: str) -> tuple[HostIP, ...]:
     found = []
-    for field in _fields(text):
-        host, sign, ip = field.lower().partition("=")
+    for entry in _fields(text):
+        host, sign, ip = entry.lower().partition("=")
         if not sign:
-            raise DockerfileError(f"failed to parse additional hosts: invalid key-value pair {field}")
+            raise DockerfileError(f"failed to parse additional hosts: invalid key-value pair {entry}")
         try:
             address = ipaddress.ip_address(ip)
         except ValueError:
@@ -173,9 +173,9 @@ def _number(what: str, text: str) -> int:
 
 def _ulimits(text: str) -> tuple[Ulimit, ...]:
     found = []
-    for field in _fields(text):
+    for entry in _fields(text):
         try:
-            found.append(parse_ulimit(field))
+            found.append(parse_ulimit(entry))
         except ValueError as error:
             raise DockerfileError(f"failed to parse ulimit: {error}") from None
     return tuple(found)
@@ -205,12 +205,11 @@ def parse_ulimit(text: str) -> Ulimit:
         numbers.append(int(part))
     soft, hard = numbers[0], numbers[-1]
     if len(parts) == 2:
+        wrong = "ulimit soft limit must be less than or equal to hard limit"
         if hard != -1 and soft == -1:
-            raise ValueError(
-                f"ulimit soft limit must be less than or equal to hard limit: soft: -1 (unlimited), hard: {hard}"
-            )
+            raise ValueError(f"{wrong}: soft: -1 (unlimited), hard: {hard}")
         if hard != -1 and soft > hard:
-            raise ValueError(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
+            raise ValueError(f"{wrong}: {soft} > {hard}")
     return Ulimit(name, soft, hard)
 
 
@@ -241,9 +240,13 @@ def _resources(opts: Mapping[str, str]) -> LinuxResources | None:
         if sets[key] and not _CPUSET.fullmatch(sets[key]):
             raise DockerfileError(f"invalid {key} value: {sets[key]}")
     found = LinuxResources(
-        *(values.get(key, 0) for key in ("memory", "memswap", "cpushares", "cpuperiod", "cpuquota")),
-        sets["cpusetcpus"],
-        sets["cpusetmems"],
+        memory=values.get("memory", 0),
+        memory_swap=values.get("memswap", 0),
+        cpu_shares=values.get("cpushares", 0),
+        cpu_period=values.get("cpuperiod", 0),
+        cpu_quota=values.get("cpuquota", 0),
+        cpuset_cpus=sets["cpusetcpus"],
+        cpuset_mems=sets["cpusetmems"],
     )
     return found if found != LinuxResources() else None
 

@@ -1,4 +1,4 @@
-"""Paths of the system that an image is for (util/system/path.go): Windows has drive letters and backslashes."""
+"""Paths of the system that an image is for, Windows too: drive letters, backslashes (util/system/path.go)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def is_absolute(path: str, system: str) -> bool:
 
 
 def normalize(parent: str, path: str, system: str, *, keep_slash: bool = False) -> str:
-    """An absolute path with forward slashes; a relative one is joined to `parent`.
+    r"""An absolute path with forward slashes; a relative one is joined to `parent`.
 
     Raises:
         DockerfileError: see `drop_drive`.

@@ -1,14 +1,14 @@
 """Stages: what they stand on, what they need, and which of them the target reaches.
 
 The first half of BuildKit's dockerfile2llb/convert.go. A `BuildStage` is a FROM with its instructions, or
-something that an instruction names with ``from=`` and that is no stage (an image, a context): those are stages
-without instructions, added to the list as they are met, since stages are also numbered by it.
+something that an instruction names with ``from=`` and that is no stage (an image, a context): those are
+stages without instructions, added to the list as they are met, since stages are also numbered by it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from bknb import llb
@@ -47,7 +47,7 @@ class Needs:
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """An instruction in a stage, and the stages that its ``from=`` name: one for COPY, one a mount for RUN."""
+    """An instruction, and the stages that its ``from=`` name: one for COPY, one for each mount of RUN."""
 
     command: ast.Command
     sources: tuple[BuildStage, ...] = ()
@@ -303,9 +303,9 @@ def _report_unknown_args(
 
 
 def _report_platform(conversion: Conversion, lint: Linter, found: Result, head: ast.From) -> None:
-    if found.matched == ("TARGETPLATFORM",) and not found.unmatched:
-        if found.text == conversion.args.get("TARGETPLATFORM", ""):
-            lint.run("RedundantTargetPlatform", head.ranges, head.platform)
+    only_target = found.matched == ("TARGETPLATFORM",) and not found.unmatched
+    if only_target and found.text == conversion.args.get("TARGETPLATFORM", ""):
+        lint.run("RedundantTargetPlatform", head.ranges, head.platform)
     if found.matched or found.unmatched:
         return
     try:
