@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from bknb import __version__, options
-from bknb.errors import BknbError, BuildCancelled, BuildError, DockerfileError, UsageError, did_you_mean
+from bknb.errors import BknbError, BuildCancelled, BuildError, UsageError, did_you_mean
 
 COMMANDS = {"build": "build an image from a Dockerfile", "doctor": "say what this machine can do", "llb": "compile to LLB"}
 _HELP = """bknb: BuildKit, opened up
@@ -81,6 +81,7 @@ def _build(words: list[str]) -> int:
 
 
 def _show(running: object, found: options.BuildOptions) -> int:
+    from bknb.api import failure_text
     from bknb.api.running import RunningBuild
     from bknb.display.plain import PlainProgress
     from bknb.events import to_json
@@ -103,8 +104,8 @@ def _show(running: object, found: options.BuildOptions) -> int:
         draw()
         if found.progress not in ("quiet", "rawjson"):
             progress.finish()
-        cause = error.__cause__
-        print(f"ERROR: {cause if isinstance(cause, DockerfileError) else error}", file=sys.stderr)
+        if found.progress != "rawjson":
+            print(failure_text(error), file=sys.stderr)
         return 1
     if found.progress not in ("quiet", "rawjson"):
         progress.finish()

@@ -52,11 +52,21 @@ class Deltas:
         if not changes and not logs and head == self._head:
             return None
         self._head = head
-        return {"type": "delta", "now": now, "begun": view.started, "head": head, "steps": changes, "logs": logs}
+        return {
+            "type": "delta",
+            "now": now,
+            "begun": view.started,
+            "head": head,
+            "steps": changes,
+            "logs": logs,
+        }
 
     def whole(self, now: float, begun: float | None) -> Message:
         """Everything that was said so far, for a page that is opened in the middle of a build."""
-        logs = {id_: text[text.find("\n") + 1 :] if len(text) == KEPT_LOG else text for id_, text in self._logs.items()}
+        logs = {
+            id_: text[text.find("\n") + 1 :] if len(text) == KEPT_LOG else text
+            for id_, text in self._logs.items()
+        }
         return {"type": "delta", "whole": True, "now": now, "begun": begun, "head": self._head,
                 "steps": self._sent, "logs": logs}  # fmt: skip
 

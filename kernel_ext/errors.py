@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bknb.display import excerpt_text
+from bknb.api import failure_text
 from bknb.errors import BknbError, BuildCancelled, BuildError
 
 
@@ -10,10 +10,7 @@ class CellError(BuildError):
     """A failed build in a cell: its traceback is the excerpt and the last log lines."""
 
     def _render_traceback_(self) -> list[str]:
-        lines = [f"BuildError: {self.message}"]
-        if self.result is not None:
-            lines += excerpt_text(self.result.view).splitlines()
-        return lines
+        return failure_text(self).splitlines()
 
 
 class CellCancelled(BuildCancelled):
@@ -35,7 +32,9 @@ def for_cell(error: BaseException) -> BaseException:
     if isinstance(error, BuildCancelled):
         return CellCancelled(error.message, clean=error.clean)
     if isinstance(error, BuildError):
-        return CellError(error.message, result=error.result, step=error.step)
+        shown = CellError(error.message, result=error.result, step=error.step)
+        shown.__cause__ = error.__cause__
+        return shown
     if isinstance(error, BknbError):
         return CellFailure(error.message)
     return error

@@ -47,12 +47,14 @@ class LiveView:
         self._surface = _surface(choose(mode), title, on_cancel, stream)
 
     def feed(self, events: Sequence[Event]) -> None:
-        """Takes events, in the order in which they were emitted, and shows what they change; an empty batch is fine."""
+        """Takes events in the order of their emission and shows what they change; no events are fine too."""
         if events:
             self.view = fold_all(self.view, events)
         self._surface.show(self.view, events, self.ops)
 
-    def finish(self, result: object | None = None, *, files: Mapping[Digest, Sequence[str]] | None = None) -> None:
+    def finish(
+        self, result: object | None = None, *, files: Mapping[Digest, Sequence[str]] | None = None
+    ) -> None:
         """Replaces the view by the picture that stays.
 
         Args:

@@ -167,26 +167,32 @@ class BknbMagics(Magics):  # type: ignore[misc]
         return self._wait(found, running)
 
     def _wait(self, found: BuildOptions, running: RunningBuild) -> Build | None:
-        progress = found.progress if found.progress != "auto" else self.settings.progress
-        live = LiveView(running.title, progress=progress, cancel=running.cancel)
+        mode = found.progress if found.progress != "auto" else self.settings.progress
+        if mode == "rawjson":
+            raise WrongWords("--progress rawjson is for bknb build; in a cell, build.events has the same")
+        live = LiveView(running.title, mode=mode, on_cancel=running.cancel)
         try:
             build = running.wait(lambda: live.feed(running.new_events()))
         except BuildError as error:
             live.feed(running.new_events())
             if isinstance(error.result, Build):
                 self.last = error.result
-                live.finish(error.result.view)
+                live.ops = dict(error.result.ops)
+            live.finish()
             raise
         except BaseException:
             live.feed(running.new_events())
-            live.stop()
+            live.finish()
             raise
-        live.finish(build.view)
+        live.feed(running.new_events())
+        live.ops = dict(build.ops)
+        live.finish(files=build.changed())
         self.last = build
         self._keep(found, build)
         if found.call != "build":
             print(build.answers.get("result.txt", b"").decode(errors="replace").rstrip("\n"))
-        self.formatters.shown(build)
+        if live.keeps:
+            self.formatters.shown(build)
         return build
 
     def _keep(self, found: BuildOptions, value: object) -> None:

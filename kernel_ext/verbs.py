@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bknb import api
+from bknb.doctor import examine
 from bknb.errors import UnsupportedError, UsageError, did_you_mean
 from bknb.options import split
 
@@ -49,7 +50,7 @@ def _none(words: list[str], verb: str) -> None:
 
 def _doctor(magics: BknbMagics, words: list[str]) -> Any:
     _none(words, "doctor")
-    print(api.examine(magics.client))
+    print(examine(magics.client))
 
 
 def _du(magics: BknbMagics, words: list[str]) -> Any:

@@ -16,10 +16,14 @@ Everything here is synchronous and may be called from any thread but the solver'
 - `image`: `Image`, the image that a build made            - `request`: options to what a builder is asked
 """
 
-from bknb.api.build import Build, Step
+from bknb.api.build import Build, Step, failure_text
 from bknb.api.client import Client, Preferences, build, default_client
 from bknb.api.files import Files
 from bknb.api.image import Image
 from bknb.api.running import RunningBuild
+from bknb.api.store import disk_usage, history, images, prune
 
-__all__ = ["Build", "Client", "Files", "Image", "Preferences", "RunningBuild", "Step", "build", "default_client"]
+__all__ = [
+    "Build", "Client", "Files", "Image", "Preferences", "RunningBuild", "Step", "build", "default_client", "disk_usage",
+    "failure_text", "history", "images", "prune",
+]  # fmt: skip

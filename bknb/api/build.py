@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 from bknb import display
 from bknb.api.files import Files, Ran, run_in
 from bknb.api.image import Image, image_of
+from bknb.api.picture import Graph, table
 from bknb.digest import Digest
-from bknb.display.model import BuildView, StepView, fold_all
-from bknb.errors import UsageError, did_you_mean
+from bknb.builder.local import LocalBuilder
+from bknb.builder.stream import vertices
+from bknb.display.model import BuildView, State, StepView, fold_all
+from bknb.errors import BuildError, DockerfileError, UsageError, did_you_mean
 from bknb.events import Event
 from bknb.llb import Definition
+from bknb.llb.ops import Op
 from bknb.llb.vertex import Edge
 from bknb.protocols import SolveRequest, SolveResult
 
@@ -49,6 +53,29 @@ class Build:
         """The graph's head; None for scratch."""
         results = self._result.frontend.results
         return results[0].edge if results else None
+
+    @property
+    def ops(self) -> Mapping[Digest, Op]:
+        """What each vertex does, by digest."""
+        found: dict[Digest, Op] = {}
+        for result in self._result.frontend.results:
+            found.update((vertex.digest, vertex.op) for vertex in vertices(result.edge))
+        return found
+
+    @property
+    def answers(self) -> Mapping[str, bytes]:
+        """What the frontend answered to ``--call``: ``result.txt``, ``result.json``, ``result.statuscode``."""
+        return self._result.frontend.metadata
+
+    def changed(self, *, limit: int = 200) -> Mapping[Digest, tuple[str, ...]]:
+        """The paths that each step that ran has changed, as lines of text, at most `limit` of a step."""
+        ran = [(s.digest, s.view.state == State.RAN) for s in self.steps]
+        wanted = {digest: self._result.results[digest][0] for digest, yes in ran if yes and self._result.results.get(digest)}
+
+        async def look(builder: LocalBuilder) -> Mapping[Digest, tuple[str, ...]]:
+            return {digest: await builder.changed(id, limit) for digest, id in wanted.items() if id}
+
+        return self._client.call(look) if wanted else {}
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -120,12 +147,12 @@ class Build:
     @property
     def table(self) -> pandas.DataFrame:
         """One row for each step: what it is, how it came to its result, what it took."""
-        return display.table(self.view)
+        return table(self.view)
 
     @property
-    def graph(self) -> Any:
+    def graph(self) -> Graph:
         """The graph as a picture: shows itself, and saves to svg, dot or mermaid."""
-        return display.Graph(self.view)
+        return Graph(self.view)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the build to one file, which `bknb.open` shows and answers from anywhere."""
@@ -211,6 +238,19 @@ class Step:
 
     def __repr__(self) -> str:
         return f"<Step {self.name} {self.outcome}>"
+
+
+def failure_text(error: BuildError) -> str:
+    """What a person needs to see of a failed build: the place in the source, the last log lines, the error."""
+    build = error.result
+    if not isinstance(build, Build):
+        return f"ERROR: {error}"
+    if build.view.failed:
+        return display.render_failure(build.view)
+    cause = error.__cause__
+    ranges = cause.ranges if isinstance(cause, DockerfileError) else ()
+    source = display.excerpt(build.view.dockerfile, ranges, build.view.filename or "Dockerfile").rstrip("\n")
+    return "\n".join(part for part in (source, f"ERROR: {error}") if part)
 
 
 def _write(path: str, data: bytes) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import os
 import queue
+import secrets as random
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,8 +56,9 @@ class Client:
     def __init__(self, preferences: Preferences = Preferences()) -> None:  # noqa: B008 - frozen
         self.preferences = preferences
         self._thread = SolverThread()
-        self._builder: LocalBuilder | None = None
-        self._opening: asyncio.Lock | None = None
+        self._owner: _Owner | None = None
+        self.id = random.token_hex(8)
+        """Tells the builds of this process from those of others."""
         atexit.register(_close, weakref.ref(self))
 
     def start(
@@ -112,19 +114,50 @@ class Client:
 
     def close(self) -> None:
         """End the builder: its containers, its shim, its connections. The next build opens it again."""
-        builder, self._builder = self._builder, None
-        if builder is not None:
-            self._thread.run(builder.aclose())
-        self._opening = None
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            self._thread.run(owner.close())
         self._thread.stop()
 
     async def _open(self) -> LocalBuilder:
-        if self._opening is None:
-            self._opening = asyncio.Lock()
-        async with self._opening:
-            if self._builder is None:
-                self._builder = await LocalBuilder.open(self.preferences.settings())
-            return self._builder
+        if self._owner is None:
+            self._owner = _Owner(self.preferences)
+        return await self._owner.builder()
+
+
+class _Owner:
+    """The task that opens the builder and closes it: what it enters has to be left by the same task."""
+
+    def __init__(self, preferences: Preferences) -> None:
+        self._preferences = preferences
+        self._end = asyncio.Event()
+        self._opened: asyncio.Future[LocalBuilder] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.ensure_future(self._own())
+
+    async def builder(self) -> LocalBuilder:
+        """The builder, once it is open.
+
+        Raises:
+            StoreError, ExecutorError, UnsupportedError: as `LocalBuilder.open`.
+        """
+        return await asyncio.shield(self._opened)
+
+    async def close(self) -> None:
+        """Close it, and wait for that."""
+        self._end.set()
+        await asyncio.wait([self._task])
+
+    async def _own(self) -> None:
+        try:
+            async with LocalBuilder.open(self._preferences.settings()) as builder:
+                self._opened.set_result(builder)
+                await self._end.wait()
+        except BaseException as error:
+            if not self._opened.done():
+                self._opened.set_exception(error)
+                self._opened.exception()  # it may be that nobody asks any more
+            else:
+                raise
 
 
 def _close(client: weakref.ref[Client]) -> None:

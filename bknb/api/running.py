@@ -34,6 +34,11 @@ class RunningBuild:
         self._finished: Build | None = None
 
     @property
+    def title(self) -> str:
+        """What people call the build."""
+        return self._request.title
+
+    @property
     def done(self) -> bool:
         """Whether it has ended, with whatever outcome."""
         return self._running.finished.is_set()

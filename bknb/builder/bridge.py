@@ -78,6 +78,8 @@ class LocalBridge:
         solve_edge: builds an edge in the job.
         resolve_image: looks an image's config up.
         worker: reads files out of results.
+        held: what the frontend looks at; let go of by `release`.
+        seen: the files of the client that it has read.
     """
 
     job: Job
@@ -86,6 +88,7 @@ class LocalBridge:
     resolve_image: Callable[..., Awaitable[ImageConfigAnswer]]
     worker: LocalWorker
     held: list[Ref] = field(default_factory=list)
+    seen: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def session_id(self) -> str:
@@ -137,7 +140,10 @@ class LocalBridge:
             return None
         if isinstance(ref, DirectoryRef):
             # A notebook's Dockerfile is in memory; a small file is read faster than a thread is started.
-            return ref.read(path, limit)
+            data = ref.read(path, limit)
+            if data is not None:
+                self.seen[path.lstrip("/")] = data
+            return data
         return await self.worker.read(ref, path, limit)
 
     async def stat_file(self, ref: Ref | None, path: str) -> Mapping[str, Any] | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -31,31 +31,41 @@ class LocalBuilder:
 
     name = "default"
 
-    def __init__(self, settings: Settings, parts: Parts, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, parts: Parts) -> None:
         self.settings = settings
         self.parts = parts
-        self._stack = stack
 
     @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Start the shim and open the store.
+    @asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[Self]:
+        """A builder for as long as the context lasts.
 
         Raises:
             StoreError: the state folder cannot be used.
             ExecutorError: the shim cannot be started.
         """
         async with AsyncExitStack() as stack:
-            parts = await open_parts(settings, stack)
-            return cls(settings, parts, stack.pop_all())
-
-    async def aclose(self) -> None:
-        """End the shim, close the store."""
-        await self._stack.aclose()
+            yield cls(settings, await open_parts(settings, stack))
 
     async def solve(self, request: SolveRequest, session: Session, emit: Emit) -> SolveResult:
         """Compile, build, export, and write the record."""
         build = _Build(self.parts, request, session, Stream(emit))
         return await build.run()
+
+    async def changed(self, id: str, limit: int) -> tuple[str, ...]:
+        """The paths that the last layer of a result changed, as lines ``+ /path``, ``- /path``; at most `limit`."""
+        ref = await self.get(id)
+        if ref is None:
+            return ()
+        try:
+            await ref.mounts()
+            layers = await self.parts.refs.layer_mounts(ref)
+            layer = await self.parts.snapshotter.layer(layers[-1]) if layers else None
+            if layer is None:
+                return ()
+            return tuple(await self.parts.shim.call("views.layer", path=layer.path, marks=layer.marks, limit=limit))
+        finally:
+            await ref.release()
 
     async def get(self, id: str) -> Ref | None:
         """A hold on a result by its record id; None if it is gone."""
@@ -139,7 +149,9 @@ class _Build:
         try:
             found = await frontend.solve(FrontendRequest(self.request.opts), bridge)
         except DockerfileError as error:
-            self._warn(error.warnings, error.filename)
+            name = error.filename or self.request.opts.get("filename", "Dockerfile")
+            self.done.frontend = FrontendResult(filename=name, source=bridge.seen.get(name, b""))
+            self._warn(error.warnings, name)
             raise
         if found.forward is not None:
             raise UnsupportedError(

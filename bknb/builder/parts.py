@@ -26,7 +26,7 @@ from bknb.registry.client import RegistryClient
 from bknb.registry.seed import seed
 from bknb.registry.server import RegistryServer
 from bknb.settings import HostSettings, Settings
-from bknb.snapshot import open_snapshotter
+from bknb.snapshot import LayeredSnapshotter, open_snapshotter
 from bknb.solver import Slots, Solver
 from bknb.source.image import ImageSource
 from bknb.source.local import LocalSource
@@ -45,6 +45,7 @@ class Parts:
     shim: ShimProcess
     executor: ShimExecutor
     refs: DiskRefStore
+    snapshotter: LayeredSnapshotter
     images: ImageSource
     image_store: ImageStore
     store: SqliteCacheStore
@@ -105,7 +106,7 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
     stack.callback(history.close)
     frontend = DockerfileFrontend()
     return Parts(
-        settings, content, shim, executor, refs, images, image_store, store, worker, solver, history, client, {frontend.name: frontend}
+        settings, content, shim, executor, refs, snapshotter, images, image_store, store, worker, solver, history, client, {frontend.name: frontend}
     )
 
 

@@ -14,17 +14,20 @@ from bknb.digest import Digest
 from bknb.display.html import Files, render_html
 from bknb.display.model import BuildView, State, StepView, fold, fold_all
 from bknb.display.plain import PlainProgress
-from bknb.display.text import render_text
+from bknb.display.excerpt import excerpt
+from bknb.display.text import render_failure, render_text
 
 __all__ = [
     "BuildView",
     "PlainProgress",
     "State",
     "StepView",
+    "excerpt",
     "fold",
     "fold_all",
     "mimebundle",
     "render_dot",
+    "render_failure",
     "render_html",
     "render_svg",
     "render_text",

@@ -21,7 +21,7 @@ def render_text(view: BuildView) -> str:
     """The whole summary, without a newline at its end."""
     parts = [_head(view)]
     if view.failed:
-        parts.append(_failure(view))
+        parts.append(render_failure(view))
     if view.shown:
         parts += [render_graph(view), render_table(view)]
     if notes := _notes(view):
@@ -39,7 +39,8 @@ def _head(view: BuildView) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _failure(view: BuildView) -> str:
+def render_failure(view: BuildView) -> str:
+    """What failed, as buildctl shows it: the last lines of its log, its place in the source, its error."""
     step = view.failed[0]
     log = plain(step.log_bytes[-20_000:]).rstrip("\n").split("\n")[-LAST_LINES:]
     block = "\n".join(["------", f" > {step.name}:", *(line for line in log if line), "------"])

@@ -6,6 +6,7 @@
 - ``scan(mounts)``: every path, for content hashes
 - ``hash(mounts, files)``: digests of headers and bytes
 - ``changes(lower, upper)``: what one tree has over another
+- ``layer(path, marks, limit)``: what a layer directory changes
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 from bknb import beneath
 from bknb.shim import mounts as trees
+from bknb.shim.marks import marks_of
 from bknb.shim.owners import OWN, Owners
 from bknb.shim.server import Context, Failure
 from bknb.shim.tarsum import counts
@@ -174,6 +176,28 @@ def changes(context: Context, fds: list[int], *, lower: trees.Mounts, upper: tre
     return found
 
 
+def layer(context: Context, fds: list[int], *, path: str, marks: str, limit: int) -> list[str]:
+    """What a layer directory changes: ``+ /path`` for what it has, ``- /path`` for what it takes away; folders that
+    only lead to others are left out. At most `limit` lines, and one that says how many more there are."""
+    found: list[str] = []
+    spelling = marks_of(marks)
+    root = beneath.open_root(path)
+    try:
+        for at, directory, entries in beneath.walk(root):
+            context.check()
+            listing = spelling.listing(directory)
+            above = at.rstrip("/")
+            found += [f"- {above}/{name}" for name in sorted(listing.gone)]
+            found += [f"+ {above}/{name}" for name, entry in sorted(listing.entries.items()) if not entry.is_dir(follow_symlinks=False)]
+            if not listing.entries and not listing.gone and at != "/":
+                found.append(f"+ {at}/")
+            entries[:] = [entry for entry in entries if entry.name in listing.entries]
+    finally:
+        os.close(root)
+    found.sort(key=lambda line: line[2:])
+    return found if len(found) <= limit else [*found[:limit], f"and {len(found) - limit} more"]
+
+
 def _listing(context: Context, mounts: trees.Mounts) -> dict[str, tuple[Any, ...]]:
     """Mode, owner, size, link, and for what is no directory the time of each path but the root."""
     owners = context.server.owners
@@ -217,4 +241,5 @@ OPS: dict[str, Any] = {
     "scan": scan,
     "hash": hash_files,
     "changes": changes,
+    "layer": layer,
 }
