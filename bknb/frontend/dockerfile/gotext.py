@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from bknb.patterns.ignore_file import SPACE
+from bknb.patterns.ignore_file import SPACE as SPACE
 
 SPACE_CLASS = re.escape(SPACE)
 

@@ -9,6 +9,7 @@ from bknb.frontend.dockerfile.ast import Heredoc
 from bknb.frontend.dockerfile.words import Lex
 
 _HEREDOC = re.compile(r"([0-9]*)<<(-?)[\t\n\f\r ]*([^<]*)")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 _MAX_FD = (1 << 64) - 1
 
@@ -26,6 +27,8 @@ def parse_heredoc(word: str) -> Heredoc | None:
     found = _HEREDOC.fullmatch(word)
     if found is None or not found[3]:
         return None
+    if _PLAIN_NAME.fullmatch(found[3]):
+        return Heredoc(found[3], "", expand=True, chomp=found[2] == "-", fd=_descriptor(found[1]))
     names = _UNQUOTED.process_words(found[3], {})
     if len(names) != 1:
         return None
@@ -37,8 +40,13 @@ def parse_heredoc(word: str) -> Heredoc | None:
         content="",
         expand=_quotes(names[0]) == _quotes(quoted[0]),
         chomp=found[2] == "-",
-        fd=_MAX_FD if len(found[1]) > 20 else min(int(found[1] or "0"), _MAX_FD),
+        fd=_descriptor(found[1]),
     )
+
+
+def _descriptor(digits: str) -> int:
+    """The number before `<<`, as far as Go's integers go."""
+    return _MAX_FD if len(digits) > 20 else min(int(digits or "0"), _MAX_FD)
 
 
 def heredocs_of_line(line: str) -> list[Heredoc]:

@@ -95,13 +95,23 @@ def _one(node: ast.Node, name: str) -> str:
     return args[0]
 
 
-def doc_comment(comments: tuple[str, ...], name: str) -> str:
-    """The description of a stage or argument: the comment that begins with its name."""
-    if name:
-        for comment in comments:
-            if comment.startswith(f"{name} "):
-                return comment[len(name) + 1 :]
-    return ""
+def _docs(comments: tuple[str, ...], names: list[str]) -> list[str]:
+    """The description of each stage or argument: the first comment that begins with its name and a space."""
+    if not comments:
+        return [""] * len(names)
+    # By the number of spaces in a name (of a quoted one), what the comments begin with: so that many
+    # comments above many arguments take the time of both, not of their product.
+    by_spaces: dict[int, dict[str, str]] = {}
+    docs = []
+    for name in names:
+        spaces = name.count(" ")
+        if spaces not in by_spaces:
+            parts = [comment.split(" ", spaces + 1) for comment in reversed(comments)]
+            by_spaces[spaces] = {
+                " ".join(words[:-1]): words[-1] for words in parts if len(words) == spaces + 2
+            }
+        docs.append(by_spaces[spaces].get(name, "") if name else "")
+    return docs
 
 
 def _from(node: ast.Node) -> ast.From:
@@ -122,18 +132,20 @@ def _from(node: ast.Node) -> ast.From:
         base=args[0],
         name=name,
         platform=flags.text("platform"),
-        doc=doc_comment(node.comments, name),
+        doc=_docs(node.comments, [name])[0],
     )
 
 
 def _arg(node: ast.Node) -> ast.Arg:
-    definitions = []
-    for word in _some(node, "ARG"):
-        key, sign, value = word.partition("=")
-        if sign and not key:
-            raise DockerfileError("ARG names can not be blank")
-        definitions.append(ast.ArgDefinition(key, value if sign else None, doc_comment(node.comments, key)))
-    return ast.Arg(**_common(node), args=tuple(definitions))
+    words = [word.partition("=") for word in _some(node, "ARG")]
+    if not all(key or not sign for key, sign, _ in words):
+        raise DockerfileError("ARG names can not be blank")
+    docs = _docs(node.comments, [key for key, _, _ in words])
+    definitions = tuple(
+        ast.ArgDefinition(key, value if sign else None, doc)
+        for (key, sign, value), doc in zip(words, docs, strict=True)
+    )
+    return ast.Arg(**_common(node), args=definitions)
 
 
 def _pairs(node: ast.Node, name: str) -> tuple[ast.KeyValue, ...]:

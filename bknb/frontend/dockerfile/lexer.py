@@ -98,13 +98,18 @@ class _Lexer:
         except DockerfileError as error:
             self.problems.append(Problem(error.message, line_ranges(start, self.number)))
         else:
+            comments = tuple(self.comments)
             self.nodes.append(
-                dataclasses.replace(
-                    node,
-                    start_line=start,
-                    end_line=self.number,
-                    comments=tuple(self.comments),
-                    heredocs=heredocs,
+                Node(
+                    node.keyword,
+                    node.args,
+                    node.flags,
+                    node.json,
+                    text,
+                    start,
+                    self.number,
+                    comments,
+                    heredocs,
                 )
             )
         self.comments = []

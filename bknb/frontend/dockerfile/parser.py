@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Final
 
 from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile import ast
@@ -10,6 +11,9 @@ from bknb.frontend.dockerfile.directives import find
 from bknb.frontend.dockerfile.gotext import encode, lower, trim_space
 from bknb.frontend.dockerfile.instructions import instruction_of_node
 from bknb.frontend.dockerfile.lexer import lex
+
+#: Behind so many wrong instructions no more are looked at.
+MAX_ERRORS: Final = 100
 
 
 def parse(text: bytes | str) -> ast.Dockerfile:
@@ -26,6 +30,8 @@ def parse(text: bytes | str) -> ast.Dockerfile:
     builder = _TreeBuilder()
     for node in lexed.nodes:
         builder.add(node)
+        if len(builder.errors) >= MAX_ERRORS:
+            break
     builder.close_stage()
     return ast.Dockerfile(
         source=source,

@@ -33,6 +33,7 @@ MAX_LENGTH = 1 << 24
 
 _SPACES = re.compile(f"[{SPACE_CLASS}]+")
 _ASCII_NAME = re.compile(r"[0-9]+|[@*#?\-$!]|[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*+)(?![^\x00-\x7f]))")
 _HEREDOC_SPACE = re.compile(r"[\t\r ]*")
 _SPECIAL_PARAMETERS = "@*#?-$!"
 _NO_END = "unexpected end of statement while looking for matching "
@@ -279,15 +280,13 @@ class _Reader:
         raise WordError(_NO_END + "double-quote")
 
     def _dollar(self, depth: int) -> str:
+        if found := _REFERENCE.match(self.text, self.place):  # the common forms
+            self.place = found.end()
+            return self._plain_value(found[found.lastindex or 0], found[0])
         self.place += 1
         if not self.text.startswith("{", self.place):
             name = self._name()
-            if not name:
-                return "$"
-            value = self._lookup(name)
-            if value is None:
-                return "$" + name if self.lex.skip_unset_env else ""
-            return self._grow(value)
+            return self._plain_value(name, "$" + name) if name else "$"
         self.place += 1
         if self._at_end:
             raise WordError(_NO_BRACE)
@@ -296,15 +295,18 @@ class _Reader:
         name = self._name()
         sign = self._next()
         if sign == "}":
-            value = self._lookup(name)
-            if value is None:
-                return f"${{{name}}}" if self.lex.skip_unset_env else ""
-            return self._grow(value)
+            return self._plain_value(name, f"${{{name}}}")
         if sign == "/":
             return self._grow(self._replacement(name, depth))
         if sign in ":+-?#%":
             return self._grow(self._modified(name, sign, depth))
         raise WordError(f"unsupported modifier ({sign}) in substitution")
+
+    def _plain_value(self, name: str, reference: str) -> str:
+        value = self._lookup(name)
+        if value is None:
+            return reference if self.lex.skip_unset_env else ""
+        return self._grow(value)
 
     def _modified(self, name: str, sign: str, depth: int) -> str:
         """`${name:-word}` and its kin, from behind the sign on."""
