@@ -244,21 +244,24 @@ class RegistryClient:
         progress: Progress | None = None,
         ask: AskCredentials | None = None,
         by_digest: str = "",
+        settings: HostSettings | None = None,
     ) -> None:
         """Push a manifest or index of the store with all that it names, the named one last.
 
         Args:
             reference: under which name; without a tag, or where `by_digest` is set, only by digest.
             descriptor: what.
-            by_digest: why no tag is written; any text.
             progress: told of blobs.
             ask: where credentials come from.
+            by_digest: why no tag is written; any text.
+            settings: how this registry is reached, where that is not what the client was told.
 
         Raises:
             ContentError: something of it is not in the store.
             RegistryError: it was not taken.
         """
-        (endpoint,) = endpoints(reference.domain, self._registries, push=True)
+        known = {**self._registries, reference.domain: settings} if settings else self._registries
+        (endpoint,) = endpoints(reference.domain, known, push=True)
         tag = "" if by_digest else reference.tag
         try:
             await self._push(endpoint, reference, descriptor, tag or descriptor.digest, progress, ask)
