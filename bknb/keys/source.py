@@ -1,5 +1,7 @@
-"""Keys of sources once they are resolved (the ``CacheKey`` methods of source/* in BuildKit), and what is read
-of their identifiers for that. Images have theirs in `bknb.oci.image`: by manifest, then by layers.
+"""Keys of sources once they are resolved (the ``CacheKey`` methods of source/* in BuildKit).
+
+Also what is read of their identifiers for that. Images have theirs in `bknb.oci.image`: by manifest, then by
+layers.
 """
 
 from __future__ import annotations

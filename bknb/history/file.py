@@ -1,0 +1,140 @@
+"""One build as a file: a zip of JSON lines and texts, with no live objects in it.
+
+``build.json`` says what it is, ``events.jsonl`` is what happened, ``definitions/N.pb`` are the graphs of each
+platform, ``Dockerfile`` is the source. A file from elsewhere is read with bounds and never unpacked to a disk.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from bknb.errors import UsageError
+from bknb.events import Event, from_json
+from bknb.history.recorder import events_text
+from bknb.llb.marshal import Definition
+from bknb.protocols import FrontendResult
+from bknb.record import Record
+
+FORMAT: Final = 1
+MAX_ENTRY: Final = 256 << 20
+"""Bytes of one entry of a file that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedBuild:
+    """What a file holds.
+
+    Attributes:
+        id: of the build.
+        events: everything that happened, to be replayed.
+        definitions: serialised pb.Definition of each platform; `Definition.from_bytes` reads them.
+        dockerfile: its bytes, under `filename`.
+        metadata: what the exporters answered.
+        record: what else is known of it.
+    """
+
+    id: str
+    events: tuple[Event, ...]
+    definitions: tuple[bytes, ...] = ()
+    dockerfile: bytes = b""
+    filename: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    record: Record | None = None
+
+
+def save_build(
+    path: str | os.PathLike[str],
+    id: str,
+    events: Iterable[Event],
+    frontend: FrontendResult,
+    metadata: Mapping[str, str],
+    record: Record | None = None,
+) -> None:
+    """Write a build to a file, whole or not at all.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    about = {"format": FORMAT, "id": id, "filename": frontend.filename, "metadata": dict(metadata)}
+    if record is not None:
+        about["record"] = record.to_json()
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("build.json", json.dumps(about, indent=1))
+        archive.writestr("events.jsonl", events_text(events))
+        if frontend.source:
+            archive.writestr("Dockerfile", frontend.source)
+        for number, result in enumerate(frontend.results):
+            archive.writestr(f"definitions/{number}.pb", Definition.from_edge(result.edge).to_bytes())
+    target = Path(path)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(made.getvalue())
+        unfinished.replace(target)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise UsageError(f"cannot save the build to {target}: {error.strerror}") from None
+
+
+def open_build(path: str | os.PathLike[str]) -> SavedBuild:
+    """Read the file of `save_build`.
+
+    Raises:
+        UsageError: it is not there, or is no such file, or of a newer bknb.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive, os.fspath(path))
+    except OSError as error:
+        raise UsageError(f"cannot open {os.fspath(path)}: {error.strerror}") from None
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        EOFError,
+        RecursionError,
+        NotImplementedError,
+        RuntimeError,
+    ):
+        raise UsageError(f"{os.fspath(path)} is not a saved build") from None
+
+
+def _read(archive: zipfile.ZipFile, path: str) -> SavedBuild:
+    about = json.loads(_entry(archive, "build.json"))
+    if not isinstance(about, dict) or not isinstance(about.get("format"), int):
+        raise ValueError("no format")
+    if about["format"] > FORMAT:
+        raise UsageError(
+            f"{path} was written by a newer bknb (format {about['format']}, here {FORMAT}): update bknb"
+        )
+    lines = _entry(archive, "events.jsonl").decode().splitlines()
+    names = set(archive.namelist())
+    definitions: list[bytes] = []
+    while f"definitions/{len(definitions)}.pb" in names:
+        definitions.append(_entry(archive, f"definitions/{len(definitions)}.pb"))
+    metadata = about.get("metadata", {})
+    record = about.get("record")
+    return SavedBuild(
+        str(about["id"]),
+        tuple(from_json(json.loads(line)) for line in lines),
+        tuple(definitions),
+        _entry(archive, "Dockerfile") if "Dockerfile" in names else b"",
+        str(about.get("filename", "")),
+        {str(name): str(value) for name, value in metadata.items()} if isinstance(metadata, dict) else {},
+        Record.from_json(record) if record is not None else None,
+    )
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as file:
+        data: Any = file.read(MAX_ENTRY + 1)
+    if len(data) > MAX_ENTRY:
+        raise ValueError(f"{name} is too large")
+    return bytes(data)

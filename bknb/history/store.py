@@ -1,0 +1,176 @@
+"""Records of builds in sqlite.
+
+Writing is done by one thread, in order, because a build that took 7 ms shall not wait for its own record; a
+question waits until what came before it is written. Texts (Dockerfiles, definitions, events) are kept once, by
+digest, compressed.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from bknb.digest import Digest
+from bknb.errors import StoreError
+from bknb.record import Record, Use
+from bknb.tables import connect, transaction
+
+SCHEMA_NUMBER: Final = 1
+MAX_BUILDS: Final = 1000
+"""How many builds are kept; the oldest go first."""
+
+_SCHEMA: Final = """
+CREATE TABLE build(id TEXT PRIMARY KEY, started REAL NOT NULL, target TEXT NOT NULL, record TEXT NOT NULL);
+CREATE INDEX build_target ON build(target, id);
+CREATE TABLE text(digest TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE refers(build TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(build, digest)) WITHOUT ROWID;
+CREATE INDEX refers_digest ON refers(digest);
+CREATE TABLE used(
+  build TEXT NOT NULL, step TEXT NOT NULL, result TEXT NOT NULL, kind TEXT NOT NULL, seconds REAL,
+  PRIMARY KEY(build, step, result)
+) WITHOUT ROWID;
+CREATE INDEX used_result ON used(result);
+CREATE TABLE made(result TEXT PRIMARY KEY, build TEXT NOT NULL, seconds REAL NOT NULL) WITHOUT ROWID;
+"""
+
+Work = Callable[[], None]
+
+
+class History:
+    """The builds of a state folder. Any thread may ask; several kernels may share it.
+
+    Raises:
+        StoreError: the file is of a newer bknb, or cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._db = connect(path, _SCHEMA, SCHEMA_NUMBER)
+        self._lock = threading.Lock()
+        self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self.failed: StoreError | None = None
+        """Why the last record could not be written, or None."""
+
+    def close(self) -> None:
+        """Write what is left and let go of the file."""
+        if self._writer is not None:
+            self._work.put(None)
+            self._writer.join()
+            self._writer = None
+        self._db.close()
+
+    def later(self, work: Work) -> None:
+        """Have something done by the writer's thread, after all that was given to it before."""
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write, name="bknb-history", daemon=True)
+            self._writer.start()
+        self._work.put(work)
+
+    def _write(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except StoreError as error:
+                self.failed = error
+
+    def flush(self) -> None:
+        """Wait until everything that was given to the writer is done."""
+        writer = self._writer
+        if writer is not None and writer is not threading.current_thread():
+            done = threading.Event()
+            self._work.put(done.set)
+            done.wait()
+
+    # --- writing: called by the writer ----------------------------------------------------------------------
+
+    def add(self, record: Record, texts: Iterable[bytes], uses: Iterable[Use]) -> None:
+        """Keep a record and the texts that it names by digest, or replace it.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        row = (record.id, record.started, record.target, json.dumps(record.to_json(), separators=(",", ":")))
+        kept = [(Digest.of(text), zlib.compress(text, 1)) for text in texts]
+        made = [
+            (result, record.id, step.seconds)
+            for step in record.steps
+            if step.outcome == "ran"
+            for result in step.results
+            if result
+        ]
+        with self._lock, transaction(self._db) as db:
+            db.execute("INSERT OR REPLACE INTO build VALUES (?, ?, ?, ?)", row)
+            db.executemany("INSERT OR IGNORE INTO text VALUES (?, ?)", kept)
+            db.executemany(
+                "INSERT OR IGNORE INTO refers VALUES (?, ?)", [(record.id, digest) for digest, _ in kept]
+            )
+            db.executemany("INSERT OR REPLACE INTO made VALUES (?, ?, ?)", made)
+            for use in uses:
+                known = db.execute("SELECT seconds FROM made WHERE result=?", (use.result,)).fetchone()
+                seconds = use.seconds if known is None else known[0]
+                entry = (use.build, use.step, use.result, use.kind, seconds)
+                db.execute("INSERT OR REPLACE INTO used VALUES (?, ?, ?, ?, ?)", entry)
+            self._trim()
+
+    def _trim(self) -> None:
+        """Remove the oldest builds beyond the bound, with texts that only they name; uses stay for statistics."""
+        old = self._db.execute(
+            "SELECT id FROM build ORDER BY id DESC LIMIT -1 OFFSET ?", (MAX_BUILDS,)
+        ).fetchall()
+        for (id,) in old:
+            self._db.execute("DELETE FROM build WHERE id=?", (id,))
+            self._db.execute("DELETE FROM refers WHERE build=?", (id,))
+            self._db.execute("DELETE FROM used WHERE build=?", (id,))
+        if old:
+            self._db.execute("DELETE FROM text WHERE digest NOT IN (SELECT digest FROM refers)")
+
+    # --- questions ------------------------------------------------------------------------------------------
+
+    def get(self, id: str) -> Record | None:
+        """One record."""
+        self.flush()
+        with self._lock:
+            row = self._db.execute("SELECT record FROM build WHERE id=?", (id,)).fetchone()
+        return None if row is None else _record(row[0])
+
+    def walk(self, target: str | None = None) -> Iterator[Record]:
+        """All records, newest first; those of one target where it is given."""
+        self.flush()
+        where, values = ("", ()) if target is None else ("WHERE target=?", (target,))
+        with self._lock:
+            ids = [id for (id,) in self._db.execute(f"SELECT id FROM build {where} ORDER BY id DESC", values)]
+        for id in ids:
+            record = self.get(id)
+            if record is not None:
+                yield record
+
+    def text(self, digest: str) -> bytes | None:
+        """A Dockerfile, a definition, or the events of a build as JSON lines."""
+        self.flush()
+        with self._lock:
+            row = self._db.execute("SELECT data FROM text WHERE digest=?", (digest,)).fetchone()
+        try:
+            return None if row is None else zlib.decompress(row[0])
+        except zlib.error:
+            return None
+
+    def uses(self) -> list[Use]:
+        """Every result that a build took from the cache, oldest build first."""
+        self.flush()
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT build, step, result, kind, seconds FROM used ORDER BY build, step"
+            ).fetchall()
+        return [Use(*row) for row in rows]
+
+
+def _record(text: str) -> Record | None:
+    try:
+        return Record.from_json(json.loads(text))
+    except ValueError:
+        return None
