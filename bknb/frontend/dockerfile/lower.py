@@ -24,7 +24,6 @@ from bknb.frontend.dockerfile.naming import instruction_name, step_name
 from bknb.frontend.dockerfile.places import located
 from bknb.frontend.dockerfile.signals import is_signal
 from bknb.frontend.dockerfile.stages import BuildStage, Conversion, Step
-from bknb.frontend.dockerfile.suggest import search
 from bknb.frontend.dockerfile.words import Lex
 from bknb.llb.file import Owner
 from bknb.llb.graph import Constraints, Output, Pending
@@ -175,10 +174,11 @@ class Lowering:
         names = [name for name in names if name not in NOT_ENV]
         if not names:
             return
-        known = {definition.key for definition in stage.build_args}
         for name in names:
-            if name not in known:
-                lint.run("UndefinedVar", step.command.ranges, name, search(name, self.env(stage)))
+            if name not in stage.declared:
+                lint.run(
+                    "UndefinedVar", step.command.ranges, name, self.conversion.hint(name, self.env(stage))
+                )
 
     # --- instructions ---
 
@@ -218,6 +218,7 @@ class Lowering:
                 stage.needs.args[key] = ArgInfo(definition, value or "", command.ranges)
             stage.needs.used.add(key)
             stage.build_args.append(definition)
+            stage.declared.add(key)
             shown.append(key if value is None else f"{key}={value}")
         self.commit(stage, "ARG " + " ".join(shown))
 

@@ -7,7 +7,7 @@ stages without instructions, added to the list as they are met, since stages are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,6 +29,7 @@ from bknb.platforms import Platform
 from bknb.reference import Reference
 
 SCRATCH: Final = "scratch"
+_MAX_COMPARISONS: Final = 100_000
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ class BuildStage:
         env: variables, in the order of their last assignment.
         resolved: its base image was looked up.
         dispatched: it is lowered, or has nothing to lower.
+        build_args, declared: its ARGs and those of what it stands on; their names.
         steps_total, steps_done: for the numbers in step names.
     """
 
@@ -89,6 +91,7 @@ class BuildStage:
     base: BuildStage | None = None
     deps: dict[BuildStage, ast.Command] = field(default_factory=dict)
     build_args: list[ast.ArgDefinition] = field(default_factory=list)
+    declared: set[str] = field(default_factory=set)
     needs: Needs = field(default_factory=Needs)
     paths: set[str] = field(default_factory=set)
     context_paths: set[str] = field(default_factory=set)
@@ -125,6 +128,7 @@ class BuildStage:
         self.paths, self.workdir_set = base.paths, base.workdir_set
         self.env = None if base.env is None else dict(base.env)
         self.build_args.extend(base.build_args)
+        self.declared |= base.declared
 
 
 class StageList:
@@ -196,6 +200,16 @@ class Conversion:
     all_stages: bool = False
     stages: StageList = field(default_factory=StageList)
     origins: list[tuple[Pending, Origin]] = field(default_factory=list)
+    comparisons: int = 0
+
+    def hint(self, name: str, known: Collection[str]) -> str:
+        """The known name nearest to one that is not, or "".
+
+        Comparing every unknown name with every known one takes time that grows with the square of the file,
+        so a file may ask for only so many comparisons; after that there are no hints.
+        """
+        self.comparisons += len(known)
+        return search(name, known) if self.comparisons <= _MAX_COMPARISONS else ""
 
     def note(self, stage: BuildStage, command: str, ranges: tuple[Range, ...], state: llb.State) -> None:
         """Remember what the newest vertex of a state was made for."""
@@ -246,7 +260,6 @@ def _build_stage(conversion: Conversion, parsed: ast.Stage, index: int) -> Build
         head.name,
         head.ranges,
         parsed.commands,
-        needs=Needs(args=dict(conversion.arg_infos)),
     )
     if head.platform:
         stage.platform = _stage_platform(conversion, lint, head, used)
@@ -296,10 +309,10 @@ def _suggest_any(
 def _report_unknown_args(
     conversion: Conversion, lint: Linter, unmatched: Iterable[str], head: ast.From
 ) -> None:
-    known = {*conversion.arg_infos, *conversion.args}
     for name in unmatched:
-        if name not in known:
-            lint.run("UndefinedArgInFrom", head.ranges, name, search(name, known))
+        if name not in conversion.arg_infos and name not in conversion.args:
+            known = {**conversion.arg_infos, **conversion.args}
+            lint.run("UndefinedArgInFrom", head.ranges, name, conversion.hint(name, known))
 
 
 def _report_platform(conversion: Conversion, lint: Linter, found: Result, head: ast.From) -> None:

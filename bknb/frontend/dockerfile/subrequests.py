@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bknb.digest import Digest
 from bknb.errors import BknbError, DockerfileError, Range
+from bknb.frontend.dockerfile.args import ArgInfo
 from bknb.frontend.dockerfile.contexts import Contexts
 from bknb.frontend.dockerfile.gotext import decode
 from bknb.frontend.dockerfile.lint import LintWarning
@@ -107,9 +109,10 @@ async def _outline(
 ) -> dict[str, str]:
     from bknb.frontend.dockerfile.frontend import compile_dockerfile
 
-    target = (await compile_dockerfile(options, contexts, source, None, warnings)).target
+    compiled = await compile_dockerfile(options, contexts, source, None, warnings)
+    target = compiled.target
     stages = _below(target)
-    args = _by_line(_args(stages))
+    args = _by_line(_args(stages, compiled.conversion.arg_infos))
     secrets = _by_line(_needed(stages, lambda stage: stage.needs.secrets))
     ssh = _by_line(_needed(stages, lambda stage: stage.needs.ssh))
     name, description = ("", "") if target.head is None else (target.head.name, target.head.doc)
@@ -146,18 +149,19 @@ def _below(target: BuildStage) -> list[BuildStage]:
     return list(found)
 
 
-def _args(stages: Iterable[BuildStage]) -> list[dict[str, Any]]:
+def _args(stages: Iterable[BuildStage], common: Mapping[str, ArgInfo]) -> list[dict[str, Any]]:
+    """The arguments that stages use: a stage's own, else those before the first FROM."""
     found: dict[str, dict[str, Any]] = {}
     for stage in stages:
-        needs, waiting = stage.needs, list(stage.needs.used)
+        known, waiting = ChainMap(stage.needs.args, dict(common)), list(stage.needs.used)
         used: set[str] = set()
         while waiting:
             key = waiting.pop()
             if key not in used:
                 used.add(key)
-                waiting += needs.args[key].deps if key in needs.args else ()
-        for key in sorted(used & needs.args.keys() - found.keys()):
-            info = needs.args[key]
+                waiting += known[key].deps if key in known else ()
+        for key in sorted(used & known.keys() - found.keys()):
+            info = known[key]
             optional = {"description": info.definition.doc, "value": info.value}
             found[key] = {"name": info.definition.key} | _filled(
                 optional | {"location": _location(info.ranges)}
