@@ -11,6 +11,13 @@ whiteouts, see `marks.py`):
   PATH/fs starts as a copy of the whole stack, and is cut down to what was changed
 - ``measure(path, marks)``: a layer directory itself
 - ``remove(paths)``: remove folders, whatever is in them
+- ``layer_tar(layer, lower, marks, epoch)``: the archive of a layer, to the descriptor handed over
+
+Trees (given as mounts):
+
+- ``tar(mounts, epoch)``: the archive of all of it, to the descriptor handed over
+- ``apply(mounts)``: unpack the archive that comes from the descriptor handed over; the number of entries
+- ``stat list read scan hash changes``: see `look.py`
 
 Those that make a layer, and ``measure``, answer ``{bytes, inodes, marks, plain}``.
 """
@@ -24,11 +31,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from bknb import beneath
-from bknb.shim import farm
+from bknb.shim import farm, look
 from bknb.shim.marks import marks_of
+from bknb.shim.mounts import Mounts, open_tree
 from bknb.shim.same import copy_metadata
-from bknb.shim.server import Context
-from bknb.shim.stack import Roots
+from bknb.shim.server import Context, Failure
+from bknb.shim.stack import DIRECTORY, Roots
+from bknb.shim.tarread import TarError
+from bknb.shim.tarwrite import LayerTar, Writer
+from bknb.shim.unpack import Unpacker
 
 
 def make(context: Context, fds: list[int], *, path: str, like: str = "") -> None:
@@ -133,6 +144,47 @@ def _remove(path: str) -> None:
             os.close(fd)
 
 
+def layer_tar(
+    context: Context,
+    fds: list[int],
+    *,
+    layer: str,
+    lower: Sequence[str],
+    marks: str,
+    epoch: int | None = None,
+) -> None:
+    """The archive of a layer directory; `epoch` is the latest time that is written, in seconds."""
+    with Roots([layer], lower) as ((root,), below):
+        writer = Writer(fds[0], epoch)
+        LayerTar(writer, root, below, marks_of(marks), look.truth(context), context.check).write()
+
+
+def tar(context: Context, fds: list[int], *, mounts: Mounts, epoch: int | None = None) -> None:
+    """The archive of a whole tree."""
+    with open_tree(context, mounts) as tree:
+        root = beneath.open(tree.fd, "", DIRECTORY)
+        try:
+            writer = Writer(fds[0], epoch)
+            LayerTar(writer, root, [], marks_of("trusted"), look.truth(context), context.check).write()
+        finally:
+            os.close(root)
+
+
+def apply(context: Context, fds: list[int], *, mounts: Mounts) -> int:
+    """Unpack an archive.
+
+    Raises:
+        Failure: ContentError, the archive is damaged or not one of a layer.
+    """
+    with open_tree(context, mounts) as tree:
+        unpacker = Unpacker(tree.fd, look.truth(context), context.check)
+        try:
+            unpacker.run(fds[0])
+        except TarError as error:
+            raise Failure("ContentError", f"a layer cannot be unpacked: {error}") from None
+        return unpacker.files
+
+
 OPS: dict[str, Any] = {
     "make": make,
     "seal": seal,
@@ -142,4 +194,8 @@ OPS: dict[str, Any] = {
     "distill": distill,
     "measure": measure,
     "remove": remove,
+    "layer_tar": layer_tar,
+    "tar": tar,
+    "apply": apply,
+    **look.OPS,
 }
