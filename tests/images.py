@@ -14,13 +14,13 @@ from bknb.platforms import Platform
 from bknb.protocols import ContentStore
 
 
-def layer(files: dict[str, bytes]) -> tuple[bytes, Digest]:
+def layer(files: dict[str, bytes], *, time: int = 0) -> tuple[bytes, Digest]:
     """A gzip layer and its diff id."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
-            info.size = len(data)
+            info.size, info.mtime = len(data), time
             tar.addfile(info, io.BytesIO(data))
     return gzip.compress(buffer.getvalue(), mtime=0), Digest.of(buffer.getvalue())
 

@@ -5,22 +5,20 @@ What is written, to the byte, is what BuildKit writes of the same layers (export
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from bknb.digest import Digest
 from bknb.errors import ContentError, UsageError
 from bknb.exporter.options import ImageOptions
-from bknb.exporter.rewrite import rewrite_layer
 from bknb.oci import canonical, times
 from bknb.oci.image import Config
 from bknb.oci.mutate import AddedLayer, manifest_for, patch_config
 from bknb.oci.types import DOCKER_INDEX, OCI_INDEX, Descriptor, Index, layer_type
 from bknb.platforms import Platform
-from bknb.protocols import ContentStore, ExportInput, LayerBlob, Progress, RefStore
+from bknb.protocols import Compression, ContentStore, ExportInput, LayerBlob, Progress, RefStore
 
 _INTERNAL: Final = frozenset(("containerd.io/uncompressed", "buildkit/createdat"))
 _SOURCES: Final = "containerd.io/distribution.source."
@@ -52,21 +50,36 @@ class Assembled:
         return answer
 
 
+class Clamps(Protocol):
+    """Makes a layer whose times are no later than an epoch; what `bknb.layers` has beside its contract."""
+
+    async def clamp(
+        self, blob: LayerBlob, compression: Compression, epoch: int, progress: Progress | None = None
+    ) -> LayerBlob: ...
+
+
 class Assembler:
     """Makes images of results.
 
     Args:
         content: where documents go, and layers are.
         refs: makes the layers.
+        layers: rewrites their times.
         options: how.
         progress: told of layers that are made or fetched.
     """
 
     def __init__(
-        self, content: ContentStore, refs: RefStore, options: ImageOptions, progress: Progress | None = None
+        self,
+        content: ContentStore,
+        refs: RefStore,
+        layers: Clamps,
+        options: ImageOptions,
+        progress: Progress | None = None,
     ) -> None:
         self._content = content
         self._refs = refs
+        self._layers = layers
         self._options = options
         self._progress = progress
 
@@ -130,7 +143,7 @@ class Assembler:
         base = Config.parse(one.base_image_config.encode()).diff_ids if one.base_image_config else ()
         if blob.diff_id in base[place : place + 1]:
             return blob
-        return await asyncio.to_thread(rewrite_layer, self._content, blob, epoch, self._options.compression)
+        return await self._layers.clamp(blob, self._options.compression, epoch, self._progress)
 
     def _added(self, blob: LayerBlob) -> AddedLayer:
         described = blob.descriptor

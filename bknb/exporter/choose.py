@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from bknb.content.images import ImageStore
 from bknb.errors import UnsupportedError, did_you_mean
+from bknb.exporter.assemble import Clamps
 from bknb.exporter.image import ImageExporter
 from bknb.exporter.local import LocalExporter
 from bknb.exporter.oci import DockerExporter, OCIExporter
@@ -26,6 +27,9 @@ class ExportParts(Protocol):
 
     @property
     def refs(self) -> RefStore: ...
+
+    @property
+    def layers(self) -> Clamps: ...
 
     @property
     def shim(self) -> Shim: ...
@@ -64,12 +68,12 @@ def open_exporter(request: ExportRequest, parts: ExportParts) -> Exporter:
         case "image" | "registry":
             attrs = {**request.attrs, "push": "true"} if request.type == "registry" else request.attrs
             return ImageExporter(
-                parse_image(attrs), parts.content, parts.refs, parts.image_store, parts.client
+                parse_image(attrs), parts.content, parts.refs, parts.layers, parts.image_store, parts.client
             )
         case "oci":
-            return OCIExporter(parse_image(request.attrs), parts.content, parts.refs)
+            return OCIExporter(parse_image(request.attrs), parts.content, parts.refs, parts.layers)
         case "docker":
-            return DockerExporter(parse_image(request.attrs), parts.content, parts.refs)
+            return DockerExporter(parse_image(request.attrs), parts.content, parts.refs, parts.layers)
         case "tar":
             return TarExporter(parse_tree(request.attrs), parts.shim)
         case "local":

@@ -11,7 +11,7 @@ from dataclasses import replace
 from bknb.content.images import ImageStore
 from bknb.digest import Digest
 from bknb.events import Outcome, StatusEvent, VertexEvent
-from bknb.exporter.assemble import Assembled, Assembler
+from bknb.exporter.assemble import Assembled, Assembler, Clamps
 from bknb.exporter.options import ImageOptions
 from bknb.protocols import ContentStore, ExportInput, Job, Progress, RefStore
 from bknb.reference import Reference
@@ -31,12 +31,14 @@ class ImageExporter:
         options: ImageOptions,
         content: ContentStore,
         refs: RefStore,
+        layers: Clamps,
         images: ImageStore,
         client: RegistryClient,
     ) -> None:
         self._options = options
         self._content = content
         self._refs = refs
+        self._layers = layers
         self._images = images
         self._client = client
 
@@ -48,7 +50,7 @@ class ImageExporter:
         Raises:
             UsageError, ContentError, SnapshotError: as `Assembler.assemble`.
         """
-        made = await Assembler(self._content, self._refs, self._options).assemble(inputs)
+        made = await Assembler(self._content, self._refs, self._layers, self._options).assemble(inputs)
 
         async def publish() -> Mapping[str, str]:
             return await self._publish(made, job)

@@ -11,7 +11,7 @@ from typing import IO, Final
 
 from bknb.errors import UsageError
 from bknb.exporter.archive import docker_manifest, write_folder, write_tar
-from bknb.exporter.assemble import Assembled, Assembler
+from bknb.exporter.assemble import Assembled, Assembler, Clamps
 from bknb.exporter.options import ImageOptions
 from bknb.exporter.output import Output
 from bknb.oci import times
@@ -25,12 +25,13 @@ class OCIExporter:
 
     name = "oci"
 
-    def __init__(self, options: ImageOptions, content: ContentStore, refs: RefStore) -> None:
+    def __init__(self, options: ImageOptions, content: ContentStore, refs: RefStore, layers: Clamps) -> None:
         if not options.dest:
             raise UsageError(f"type={self.name}: say where it goes: dest=PATH")
         self._options = options
         self._content = content
         self._refs = refs
+        self._layers = layers
 
     async def export(
         self, inputs: Sequence[ExportInput], job: Job
@@ -41,7 +42,7 @@ class OCIExporter:
             UsageError, ContentError, SnapshotError: as `Assembler.assemble`.
             SourceError: the file cannot be written.
         """
-        made = await Assembler(self._content, self._refs, self._options).assemble(inputs)
+        made = await Assembler(self._content, self._refs, self._layers, self._options).assemble(inputs)
         made = _dated(made)
         if not self._options.tar:
             return await self._folder(made)

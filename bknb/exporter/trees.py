@@ -56,9 +56,13 @@ _BROKEN = "the files of the result could not be read to their end"
 def _consumed(source: IO[bytes], consume: Callable[[IO[bytes]], T]) -> T:
     with source:
         try:
-            return consume(source)
+            answer = consume(source)
         except tarfile.TarError:
             raise SourceError(_BROKEN) from None
+        # A tar ends before its padding does: who writes that must not find the pipe closed.
+        while source.read(1 << 20):
+            pass
+        return answer
 
 
 def entries(stream: IO[bytes]) -> tarfile.TarFile:

@@ -17,6 +17,7 @@ from bknb.content import DiskContentStore
 from bknb.content.images import ImageStore
 from bknb.digest import Digest
 from bknb.events import Event
+from bknb.layers import ShimLayers
 from bknb.oci import canonical
 from bknb.oci.types import OCI_LAYER, Descriptor
 from bknb.platforms import Platform
@@ -90,16 +91,19 @@ def parts(tmp_path: Path) -> Iterator[Any]:
     """What exporters work with: real stores, stand-ins for results and the shim."""
     content = DiskContentStore(tmp_path / "content")
     images = ImageStore(tmp_path / "images.db")
+    shim: Any = TarShim()
+    layers = ShimLayers(shim, content)
     yield SimpleNamespace(
-        content=content, refs=FakeRefs(), shim=TarShim(), image_store=images,
+        content=content, refs=FakeRefs(), layers=layers, shim=shim, image_store=images,
         client=RegistryClient(content, backoff=()),
     )  # fmt: skip
+    layers.close()
     images.close()
 
 
-def blob(content: DiskContentStore, files: dict[str, bytes], **more: Any) -> LayerBlob:
+def blob(content: DiskContentStore, files: dict[str, bytes], *, time: int = 0, **more: Any) -> LayerBlob:
     """A layer of some files."""
-    data, diff_id = layer(files)
+    data, diff_id = layer(files, time=time)
     return LayerBlob(Descriptor(OCI_LAYER + "+gzip", content.put(data), len(data)), diff_id, "gzip", **more)
 
 
