@@ -58,7 +58,7 @@ class LiveView:
         """Replaces the view by the picture that stays.
 
         Args:
-            result: a `BuildView`, or an object that shows itself (``_repr_mimebundle_``); what was fed if None.
+            result: a `BuildView`, or an object that shows itself (``_repr_mimebundle_``); None is what was fed.
             files: what each step changed, for the picture's details.
         """
         view = result if isinstance(result, BuildView) else self.view

@@ -1,4 +1,4 @@
-"""A live display for terminals: finished steps scroll away above, running ones stay below with their clocks."""
+"""A live display for terminals: finished steps scroll away above, running ones stay below with a clock."""
 
 from __future__ import annotations
 

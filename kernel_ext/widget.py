@@ -1,11 +1,11 @@
 """The live view as one widget: a page that is sent a graph, and then what changes.
 
 anywidget ships the module inside of the widget's state, so there is nothing to install in the browser and
-nothing to fetch. The graph is laid out in a thread of its own: `dot` takes as long as it likes, the build and
+nothing to fetch. The graph is laid out in a thread of its own: `dot` takes as long as it likes, build and
 the cell's tick do not wait for it.
 
-The Cancel button is an addition: while a cell runs, only some kernels hear a page at all (ipykernel 7.0 to 7.3
-in a subshell; 7.4 with the hook below). The stop button always works.
+The Cancel button is an addition: while a cell runs, only some kernels hear a page at all (ipykernel 7.0 to
+7.3 in a subshell; 7.4 with the hook below). The stop button always works.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class WidgetSurface:
 
 
 def draw(view: BuildView) -> str:
-    """The graph of a running build: nothing is folded, since any step may still become the interesting one."""
+    """The graph of a running build: nothing is folded, since any step may still become interesting."""
     whole = boxes.plan(view, fold_above=len(view.steps) + 1)
     return svg.inline(whole, lanes.layout(whole, graph.places(whole) or graph.order(whole)))
 

@@ -14,7 +14,6 @@ from bknb.digest import Digest
 from bknb.display.html import Files, render_html
 from bknb.display.model import BuildView, State, StepView, fold, fold_all
 from bknb.display.plain import PlainProgress
-from bknb.display.excerpt import excerpt
 from bknb.display.text import render_failure, render_text
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "PlainProgress",
     "State",
     "StepView",
-    "excerpt",
     "fold",
     "fold_all",
     "mimebundle",

@@ -20,6 +20,8 @@ from bknb.display.palette import LOOKS
 
 FOLD_ABOVE = 24
 """With more boxes than this, runs of cached steps are folded."""
+FOLD_ALL_ABOVE = 240
+"""With more than this, runs of any state are."""
 SHORTEST_RUN = 3
 _UNNAMED = re.compile(r"stage-\d+\Z")
 _FLAGS = re.compile(r"--(?:mount|network|security|chmod|chown|link|parents|exclude|checksum)(?:=\S+)? ")
@@ -57,7 +59,9 @@ class Box:
     def status(self) -> str:
         """Sign, word and time."""
         if len(self.steps) > 1:
-            return f"{LOOKS[self.state].sign} {LOOKS[self.state].word}"
+            spent = sum(step.duration or 0.0 for step in self.steps)
+            time = f" · {amounts.seconds(spent)}" if self.state is State.RAN else ""
+            return f"{LOOKS[self.state].sign} {LOOKS[self.state].word}{time}"
         return status(self.steps[0], self.state)
 
 
@@ -101,11 +105,14 @@ def status(step: StepView, state: State | None = None) -> str:
 def plan(view: BuildView, *, fold_above: int = FOLD_ABOVE) -> Plan:
     """What to draw for a build; `fold_above` is the number of boxes from which cached runs are folded."""
     stages = lanes(view.shown)
-    boxes: list[Box] = []
-    folded = sum(len(steps) for _, steps in stages) > fold_above
-    for index, (name, steps) in enumerate(stages):
-        found = [Box(_box_id(name, n), index, (step,), step.state) for n, step in enumerate(steps, 1)]
-        boxes += _fold(found) if folded else found
+    total = sum(len(steps) for _, steps in stages)
+    single = [
+        [Box(_box_id(name, n), index, (step,), step.state) for n, step in enumerate(steps, 1)]
+        for index, (name, steps) in enumerate(stages)
+    ]
+    boxes = [box for lane in single for box in (_fold(lane, FOLDABLE) if total > fold_above else lane)]
+    if total > fold_above and len(boxes) > FOLD_ALL_ABOVE:
+        boxes = [box for lane in single for box in _fold(lane, frozenset(State))]
     labels = tuple(lane_label(name, i == len(stages) - 1, len(stages)) for i, (name, _) in enumerate(stages))
     whole = Plan(labels, tuple(boxes), ())
     return dataclasses.replace(whole, arrows=_arrows(whole))
@@ -141,8 +148,11 @@ def _box_id(lane: str, ordinal: int) -> str:
     return f"{slug or 'step'}-{ordinal}"
 
 
-def _fold(boxes: Sequence[Box]) -> list[Box]:
-    """The lane with its runs of cached or skipped steps folded; a stage's first step keeps its name."""
+FOLDABLE = frozenset(state for state in State if state.cached) | {State.SKIPPED, State.WAITING}
+
+
+def _fold(boxes: Sequence[Box], foldable: frozenset[State]) -> list[Box]:
+    """The lane with its runs of like states folded; a stage's first step keeps its name."""
     done: list[Box] = []
     run: list[Box] = []
 
@@ -157,7 +167,7 @@ def _fold(boxes: Sequence[Box]) -> list[Box]:
         run.clear()
 
     for at, box in enumerate(boxes):
-        quiet = box.state.cached or box.state in (State.SKIPPED, State.WAITING)
+        quiet = box.state in foldable
         if run and (not quiet or _family(box.state) != _family(run[-1].state)):
             flush()
         if quiet and at > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ class Line:
 
 def lines_of(source: str, ranges: Sequence[Range], *, context: int | None = None) -> tuple[Line, ...]:
     """The blamed lines of a source and some around them; empty where the ranges do not fit it."""
-    text = source.splitlines()
+    text = _lines(source)
     spans = [(r.start_line, max(r.start_line, r.end_line)) for r in ranges if 1 <= r.start_line <= len(text)]
     if not spans:
         return ()
@@ -35,6 +36,12 @@ def lines_of(source: str, ranges: Sequence[Range], *, context: int | None = None
     return tuple(
         Line(n, plain(text[n - 1]), any(a <= n <= b for a, b in spans)) for n in range(top, bottom + 1)
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _lines(source: str) -> list[str]:
+    """The lines of a source; a build asks for those of one file again and again."""
+    return source.splitlines()
 
 
 def excerpt(source: str, ranges: Sequence[Range], filename: str = "Dockerfile") -> str:

@@ -80,7 +80,13 @@ def skeleton(plan: Plan) -> str:
     import graphviz
 
     graph = graphviz.Digraph(
-        graph_attr={"rankdir": "LR", "nodesep": "0.15", "ranksep": "0.3", "newrank": "true", "splines": "false"},
+        graph_attr={
+            "rankdir": "LR",
+            "nodesep": "0.15",
+            "ranksep": "0.3",
+            "newrank": "true",
+            "splines": "false",
+        },
         node_attr={"shape": "box", "fixedsize": "true", "width": "2.2", "height": "0.6", "label": ""},
     )
     for index in range(len(plan.lanes)):

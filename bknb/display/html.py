@@ -1,10 +1,10 @@
 """The picture of a build that stays in the notebook.
 
 It must survive where nothing can be trusted: JupyterLab drops ``<style>``, inline ``<svg>``, scripts and
-``var()`` from a notebook that it does not trust, nbconvert has no kernel, GitHub keeps little more than tables
-and ``<details>``. So: inline styles with literal values, pictures as data URIs with a text in ``alt``, no
-script; text takes the page's own colour, quiet text is the same at less opacity, so that light and dark work
-alike. Whatever came from outside is escaped.
+``var()`` from a notebook that it does not trust, nbconvert has no kernel, GitHub keeps little more than
+tables and ``<details>``. So: inline styles with literal values, pictures as data URIs with a text in
+``alt``, no script; text takes the page's own colour, quiet text is the same at less opacity, so that light
+and dark work alike. Whatever came from outside is escaped.
 
 Invariant: a page is at most `LARGEST` bytes, whatever the logs hold. What does not fit is said, with the call
 that shows it.
@@ -22,7 +22,7 @@ from importlib import resources
 from bknb.digest import Digest
 from bknb.display import amounts, graph, lanes, svg
 from bknb.display.ansi import plain, to_html
-from bknb.display.boxes import lane_label, plan
+from bknb.display.boxes import FOLDABLE, lane_label, plan
 from bknb.display.boxes import lanes as stages_of
 from bknb.display.excerpt import lines_of
 from bknb.display.model import BuildView, State, StepView
@@ -32,16 +32,19 @@ from bknb.display.sentence import explanation, headline
 from bknb.display.text import render_graph
 from bknb.display.timeline import longest_chain, timeline, worked
 
-LARGEST = 190_000
-MOST_ROWS = 120
-"""Rows of the table; of a longer one the cached steps are folded first."""
+LARGEST, LARGEST_PICTURE = 190_000, 60_000
+SMALLEST_STEP = 500
+"""Bytes that the details of any step take."""
+MOST_ROWS, MOST_OPEN_ROWS = 120, 24
+"""Rows of the table; above the first number cached steps are folded, above the second the table is."""
 FAILURE_LINES = 12
 _PRE = (
     f"font-family:{MONO};font-size:12px;line-height:1.45;margin:4px 0;padding:6px 10px;border-radius:6px;"
     "background:rgba(128,136,148,.13);white-space:pre-wrap;overflow-wrap:anywhere"
 )
 _CODE = f"font-family:{MONO};font-size:12px;background:none;padding:0"
-_CELL = "text-align:left;padding:3px 18px 3px 0;border-top:1px solid rgba(128,136,148,.25);white-space:nowrap;background:none"
+_RULE = "border-top:1px solid rgba(128,136,148,.25)"
+_CELL = f"text-align:left;padding:3px 18px 3px 0;{_RULE};white-space:nowrap;background:none"
 _QUIET = "opacity:.65"
 
 Files = Mapping[Digest, Sequence[str]]
@@ -95,13 +98,14 @@ def _fill(name: str, values: Mapping[str, str]) -> str:
 def _pill(state: State) -> str:
     look = LOOKS[state]
     return (
-        f"background:{look.fill};color:#16181d;border:1px solid {look.line};border-radius:6px;"
+        f"background:{look.veil};border:1px solid {look.line};border-radius:6px;"
         "padding:0 7px;white-space:nowrap;font-size:12px"
     )
 
 
 def _digest(digest: str, length: int = 12) -> str:
-    return f'<code style="{_CODE}" title="{html.escape(digest)}">{html.escape(amounts.short(digest, length))}</code>'
+    shown = html.escape(amounts.short(digest, length))
+    return f'<code style="{_CODE}" title="{html.escape(digest)}">{shown}</code>'
 
 
 def _why(view: BuildView) -> str:
@@ -152,10 +156,15 @@ def _source(view: BuildView, step: StepView, *, context: int | None = 0) -> str:
 
 
 def _image(document: str, alt: str, width: float) -> str:
+    """A picture that shrinks with the page, but not below what can be read; then it scrolls."""
     data = base64.b64encode(document.encode("utf-8", "replace")).decode()
+    style = (
+        f"display:block;width:100%;min-width:{min(width, 720):g}px;max-width:{width:g}px;height:auto;"
+        "margin:8px 0;background:none"
+    )
     return (
-        f'<img alt="{html.escape(alt)}" style="display:block;width:100%;max-width:{width:g}px;height:auto;margin:8px 0;background:none" '
-        f'src="data:image/svg+xml;base64,{data}">'
+        f'<div style="overflow-x:auto"><img alt="{html.escape(alt)}" style="{style}" '
+        f'src="data:image/svg+xml;base64,{data}"></div>'
     )
 
 
@@ -167,21 +176,27 @@ def _graph(view: BuildView) -> str:
     if places is None:
         return f'<pre style="{_PRE}">{html.escape(render_graph(view))}</pre>'
     placed = lanes.layout(whole, places)
+    picture = svg.standalone(whole, placed)
+    if len(picture) > LARGEST_PICTURE:
+        return f'<div style="{_QUIET}">A graph of {len(whole.boxes):,} boxes: build.graph</div>'
     alt = f"Graph of {amounts.count(len(view.shown), 'step')}: {headline(view)}"
-    return _image(svg.standalone(whole, placed), alt, placed.width)
+    return _image(picture, alt, placed.width)
 
 
 def _timeline(view: BuildView) -> str:
     if not (steps := worked(view)):
         return ""
     chain = longest_chain(view)
-    counted = [step for step in chain.steps if step.kind != "local"]
-    remark = ""
-    if len(steps) > 1 and counted:
-        remark = f" · the longest chain, {amounts.count(len(counted), 'step')}, took {amounts.seconds(chain.seconds)}"
-    shown = " open" if len(steps) > 1 else ""
+    counted = amounts.count(sum(step.kind != "local" for step in chain.steps), "step")
+    remark = f"the longest chain, {counted}, took {amounts.seconds(chain.seconds)}" if len(steps) > 1 else ""
     picture = _image(timeline(view), f"Timeline of {amounts.count(len(steps), 'step')}", 980)
-    return f'<details{shown}><summary style="cursor:pointer">Timeline<span style="{_QUIET}">{remark}</span></summary>{picture}</details>'
+    return _fold("Timeline", remark, picture, opened=len(steps) > 1)
+
+
+def _fold(title: str, remark: str, content: str, *, opened: bool) -> str:
+    quiet = f'<span style="{_QUIET}"> · {html.escape(remark)}</span>' if remark else ""
+    summary = f'<summary style="cursor:pointer">{title}{quiet}</summary>'
+    return f'<details{" open" if opened else ""} style="margin-top:4px">{summary}{content}</details>\n'
 
 
 # --- the table ---------------------------------------------------------------------------------------------
@@ -192,19 +207,28 @@ def _table(view: BuildView) -> str:
     if not stages:
         return ""
     rows: list[str] = []
-    shown = sum(len(steps) for _, steps in stages)
+    total = sum(len(steps) for _, steps in stages)
     for index, (name, steps) in enumerate(stages):
         label = lane_label(name, index == len(stages) - 1, len(stages))
         if label and len(stages) > 1 and label != "context":
-            rows.append(
-                f'<tr style="background:none"><th colspan="5" scope="rowgroup" style="{_STAGE}">{html.escape(amounts.cut(label, 60))}</th></tr>'
-            )
-        rows += _rows(steps) if shown <= MOST_ROWS else _folded_rows(steps)
-    if len(rows) > 2 * MOST_ROWS:
-        left_out = len(rows) - 2 * MOST_ROWS
-        rows = rows[: 2 * MOST_ROWS]
-        rows.append(_span_row(f'and {left_out} more rows: <code style="{_CODE}">build.table</code>'))
-    return _fill("table", {"heads": "".join(_heads()), "rows": "\n".join(rows)})
+            title = html.escape(amounts.cut(label, 60))
+            head = f'<th colspan="5" scope="rowgroup" style="{_STAGE}">{title}</th>'
+            rows.append(f'<tr style="background:none">{head}</tr>')
+        rows += _rows(steps) if total <= MOST_ROWS else _folded_rows(steps)
+    if (left_out := len(rows) - MOST_ROWS) > 0:
+        rows = [
+            *rows[: MOST_ROWS],
+            _span_row(f'and {left_out} more rows: <code style="{_CODE}">build.table</code>'),
+        ]
+    table = _fill("table", {"heads": "".join(_heads()), "rows": "\n".join(rows)})
+    if total <= MOST_OPEN_ROWS:
+        return table
+    return _fold("Table", f"{amounts.count(total, 'step')}: {', '.join(_tally(view))}", table, opened=False)
+
+
+def _tally(view: BuildView) -> Iterator[str]:
+    for state, number in sorted(view.counts().items(), key=lambda item: -item[1]):
+        yield f"{number} {REASONS[state]}"
 
 
 _STAGE = "text-align:left;padding:8px 0 2px 0;font-weight:500;opacity:.65;border:0;background:none"
@@ -220,33 +244,40 @@ def _heads() -> Iterator[str]:
 
 
 def _rows(steps: Iterable[StepView]) -> Iterator[str]:
+    right = _CELL.replace("left", "right", 1)
     for step in steps:
-        keyword, _, words = (
-            ("context", "", "") if step.kind == "local" else amounts.cut(step.label, 76).partition(" ")
-        )
         remark = (
             f' <span style="{_QUIET}">{html.escape(amounts.cut(step.note, 60))}</span>' if step.note else ""
         )
-        look = LOOKS[step.state]
         time = "" if step.state.cached else amounts.seconds(step.duration)
-        right = _CELL.replace("left", "right", 1)
         dim = f";{_QUIET}" if step.state is State.SKIPPED else ""
         yield (
-            f'<tr style="background:none{dim}"><td style="{_CELL}" title="{html.escape(step.label[:300])}"><b>{html.escape(keyword)}</b> {html.escape(words)}{remark}</td>'
-            f'<td style="{_CELL}"><span style="{_pill(step.state)}">{look.sign} {REASONS[step.state]}</span></td>'
+            f'<tr style="background:none{dim}">'
+            f'<td style="{_CELL}" title="{html.escape(step.label[:300])}">{_name(step, 76)}{remark}</td>'
+            f'<td style="{_CELL}">{_verdict(step.state)}</td>'
             f'<td style="{right}">{time}</td><td style="{right}">{amounts.size(step.size)}</td>'
             f'<td style="{_CELL}">{_digest(step.digest, 8)}</td></tr>'
         )
 
 
+def _name(step: StepView, length: int) -> str:
+    if step.kind == "local":
+        return "<b>context</b>"
+    keyword, _, words = amounts.cut(step.label, length).partition(" ")
+    return f"<b>{html.escape(keyword)}</b> {html.escape(words)}"
+
+
+def _verdict(state: State) -> str:
+    return f'<span style="{_pill(state)}">{LOOKS[state].sign} {REASONS[state]}</span>'
+
+
 def _folded_rows(steps: Sequence[StepView]) -> Iterator[str]:
     """The rows of a long table: what was cached or skipped is a row for each kind."""
-    quiet = [s for s in steps if s.state.cached or s.state in (State.SKIPPED, State.WAITING)]
-    yield from _rows(step for step in steps if step not in quiet)
+    quiet = [step for step in steps if step.state in FOLDABLE]
+    yield from _rows(step for step in steps if step.state not in FOLDABLE)
     for state in dict.fromkeys(step.state for step in quiet):
         number = sum(step.state is state for step in quiet)
-        pill = f'<span style="{_pill(state)}">{LOOKS[state].sign} {REASONS[state]}</span>'
-        yield _span_row(f"{amounts.count(number, 'step')} {pill}")
+        yield _span_row(f"{amounts.count(number, 'step')} {_verdict(state)}")
 
 
 def _span_row(content: str) -> str:
@@ -290,6 +321,8 @@ def _details(view: BuildView, ops: Mapping[Digest, object], files: Files, room: 
     share = max(2_000, room // (1 + sum(bool(s.log) for s in steps)))
     drawn: dict[Digest, str] = {}
     for step in by_interest:
+        if room < SMALLEST_STEP:
+            break
         budget = room if step.state is State.FAILED else min(max(share, room // 4), room)
         text = _step(view, step, ops.get(step.digest), files.get(step.digest, ()), budget)
         cost = len(text.encode("utf-8", "replace"))
@@ -302,26 +335,27 @@ def _details(view: BuildView, ops: Mapping[Digest, object], files: Files, room: 
     body = "".join(drawn[step.digest] for step in steps if step.digest in drawn)
     left_out = len(steps) - len(drawn)
     if left_out:
-        body += f'<div style="{_QUIET}">Details of {amounts.count(left_out, "more step")}: <code style="{_CODE}">build.step("RUN …")</code></div>'
-    opened = " open" if view.failed else ""
-    return f'<details{opened} style="margin-top:6px"><summary style="cursor:pointer">Steps in detail<span style="{_QUIET}"> · Dockerfile lines, digests, keys, logs</span></summary><div style="margin:4px 0 0 14px">{body}</div></details>'
+        more = f"Details of {amounts.count(left_out, 'more step')}: "
+        body += f'<div style="{_QUIET}">{more}<code style="{_CODE}">build.step("RUN …")</code></div>'
+    return _fold(
+        "Steps in detail",
+        "Dockerfile lines, digests, keys, logs",
+        f'<div style="margin:4px 0 0 14px">{body}</div>',
+        opened=bool(view.failed),
+    )
 
 
 _INTEREST = {State.FAILED: 0, State.RAN: 1, State.RUNNING: 1, State.MERGED: 1}
 
 
 def _step(view: BuildView, step: StepView, op: object | None, files: Sequence[str], budget: int) -> str:
-    keyword, _, words = (
-        ("context", "", "") if step.kind == "local" else amounts.cut(step.label, 110).partition(" ")
-    )
     lines = step.log_bytes.count(b"\n")
     return _fill(
         "step",
         {
             "open": " open" if step.state is State.FAILED else "",
             "sign": LOOKS[step.state].sign,
-            "keyword": html.escape(keyword),
-            "words": html.escape(words),
+            "name": _name(step, 110),
             "remark": f" · {amounts.count(lines, 'log line')}" if lines else "",
             "source": _source(view, step),
             "facts": _facts(step, op),
@@ -354,7 +388,8 @@ def _files(files: Sequence[str]) -> str:
         return ""
     shown = [html.escape(amounts.cut(plain(name), 160)) for name in files[:40]]
     more = f"\n… and {len(files) - 40} more: build.files" if len(files) > 40 else ""
-    return f'<details><summary style="cursor:pointer">{amounts.count(len(files), "changed file")}</summary><pre style="{_PRE}">{chr(10).join(shown)}{more}</pre></details>'
+    text = f'<pre style="{_PRE}">{chr(10).join(shown)}{more}</pre>'
+    return _fold(amounts.count(len(files), "changed file"), "", text, opened=False)
 
 
 def _log(step: StepView, budget: int) -> str:
@@ -369,5 +404,8 @@ def _log(step: StepView, budget: int) -> str:
     said = ""
     if kept < len(data) or budget < len(data):
         call = html.escape(f'build.log("{amounts.short(step.digest, 12)}")')
-        said = f'<div style="{_QUIET}">Only the end of {amounts.size(len(data))} is shown. Whole: <code style="{_CODE}">{call}</code></div>'
+        whole = f'<code style="{_CODE}">{call}</code>'
+        said = (
+            f'<div style="{_QUIET}">Only the end of {amounts.size(len(data))} is shown. Whole: {whole}</div>'
+        )
     return f'{said}<pre style="{_PRE};max-height:360px;overflow:auto">{text}</pre>'

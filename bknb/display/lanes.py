@@ -188,15 +188,21 @@ def _wire(a: Place, b: Place, shape: Shape) -> str:
         return f"M{x1:g},{top:g} C{x1:g},{top + pull:g} {x2:g},{down - pull:g} {x2:g},{down:g}"
     drop = b.y - a.y - a.height
     if drop < ROW_GAP + 1 and bx < a.x:
-        return _corners((ax, ay), (ax + 6, ay), (ax + 6, ay + a.height / 2 + 8), (bx - 6, b.y - 8), (bx - 6, by), (bx, by))
+        return _corners(
+            (ax, ay), (ax + 6, ay), (ax + 6, ay + a.height / 2 + 8), (bx - 6, b.y - 8), (bx - 6, by), (bx, by)
+        )
     start, x1, x2 = (a.middle[0], a.y + a.height), a.middle[0], b.middle[0]
     if drop < LABEL + PAD + LANE_GAP + 1:
-        return _corners(start, (x1, start[1] + PAD + LANE_GAP / 2), (x2, b.y - LABEL - LANE_GAP / 2), (x2, b.y))
+        return _corners(
+            start, (x1, start[1] + PAD + LANE_GAP / 2), (x2, b.y - LABEL - LANE_GAP / 2), (x2, b.y)
+        )
     if bx > GAP:
         gutter = bx - GAP / 2
         return _corners(start, (x1, start[1] + 8), (gutter, start[1] + 8), (gutter, b.y + 14), (bx, b.y + 14))
     gutter = b.x + b.width + GAP / 2
-    return _corners(start, (x1, start[1] + 8), (gutter, start[1] + 8), (gutter, b.y - 8), (x2, b.y - 8), (x2, b.y))
+    return _corners(
+        start, (x1, start[1] + 8), (gutter, start[1] + 8), (gutter, b.y - 8), (x2, b.y - 8), (x2, b.y)
+    )
 
 
 def _corners(*points: tuple[float, float], radius: float = 6.0) -> str:

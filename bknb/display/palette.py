@@ -1,9 +1,12 @@
 """A colour, a sign and a word for each state.
 
 Colours alone never carry a meaning: each comes with its sign and word. The hues are those of Okabe and Ito's
-set, which people with any common colour blindness tell apart. A picture in an ``<img>`` cannot know the theme
-of the page around it, hence solid fills with dark text of their own on a transparent ground, and one grey for
-lines and labels that reads on white (4.6 : 1) and on JupyterLab's dark ground (4.1 : 1) alike.
+set, which people with any common colour blindness tell apart.
+
+A picture in an ``<img>`` learns the theme of the page from ``prefers-color-scheme``: browsers take it from
+the image's ``color-scheme``, which JupyterLab 4 sets with its theme. Where that fails, the picture is that
+of the other theme and reads all the same: boxes are solid and bring the colour of their text, and lines and
+labels have one grey that reads on white (4.3 : 1) and on JupyterLab's dark ground (4.4 : 1) alike.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from bknb.display.model import State
 
 INK: Final = "#16181d"
 SOFT_INK: Final = "#454a54"
+DARK_INK, DARK_SOFT_INK, DARK_GROUND = "#e9ebef", "#b6bcc7", "#15171b"
 GREY: Final = "#747a85"
 LANE: Final = "#808894"
 SANS: Final = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue','DejaVu Sans',sans-serif"
@@ -37,6 +41,21 @@ class Look:
     word: str
     fill: str
     line: str
+
+    @property
+    def dark_fill(self) -> str:
+        """The fill on a dark ground; `DARK_INK` reads on it."""
+        pairs = zip(_channels(self.line), _channels(DARK_GROUND), strict=True)
+        return "#" + "".join(f"{round(0.3 * line + 0.7 * ground):02x}" for line, ground in pairs)
+
+    @property
+    def veil(self) -> str:
+        """The line's colour as a veil over whatever the ground is."""
+        return f"rgba({','.join(map(str, _channels(self.line)))},.2)"
+
+
+def _channels(colour: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(colour[1:]))
 
 
 LOOKS: Final[Mapping[State, Look]] = {

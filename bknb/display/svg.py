@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from bknb.display.boxes import Arrow, Box, Plan
 from bknb.display.lanes import CONTEXT_HEIGHT, Layout, Place, Shape
 from bknb.display.model import State
-from bknb.display.palette import GREY, INK, LANE, LOOKS, SANS, SOFT_INK
+from bknb.display.palette import DARK_INK, DARK_SOFT_INK, GREY, INK, LANE, LOOKS, SANS, SOFT_INK
 
 FONT = 12.0
 _NARROW = {**dict.fromkeys("ijl|'!.,:;", 0.33), **dict.fromkeys('ftr()[]{}/\\-I "', 0.41)}
@@ -69,6 +69,7 @@ def style() -> str:
         f'[data-state="{state}"] .m{{fill:{look.line}}}'
         for state, look in LOOKS.items()
     )
+    dark = "".join(f'[data-state="{state}"] .b{{fill:{look.dark_fill}}}' for state, look in LOOKS.items())
     return (
         f".k{{font-weight:600}}.t{{fill:{INK}}}.s{{fill:{SOFT_INK};font-size:11px}}.l{{fill:{GREY};font-size:11px}}"
         f".o{{fill:{SOFT_INK};font-size:10px;fill-opacity:.75}}.lane{{fill:{LANE};fill-opacity:.1}}.b{{stroke-width:1}}"
@@ -76,6 +77,7 @@ def style() -> str:
         f".w.strong{{stroke:{LOOKS[State.RAN].line};stroke-width:2.2;stroke-opacity:1}}"
         ".w.dashed{stroke-dasharray:3 4}"
         f'[data-state="skipped"] .b{{stroke-dasharray:4 3}}{states}'
+        f"@media(prefers-color-scheme:dark){{.t{{fill:{DARK_INK}}}.s,.o{{fill:{DARK_SOFT_INK}}}{dark}}}"
     )
 
 

@@ -347,9 +347,9 @@ def llb() -> list[Event]:
             outcome=RAN,
         )
     ]
-    for k in range(4):
-        steps.append(
-            Step(f"r{k}", f"sh -c 'echo {k} > /out/{k}'", ("img",), begin=0.1, end=0.4 + 0.2 * k, outcome=RAN)
-        )
+    steps += [
+        Step(f"r{k}", f"sh -c 'echo {k} > /out/{k}'", ("img",), begin=0.1, end=0.4 + 0.2 * k, outcome=RAN)
+        for k in range(4)
+    ]
     steps.append(Step("m", "merge", ("r0", "r1", "r2", "r3"), "merge", begin=1.0, end=1.05, outcome=RAN))
     return play(steps, title="%%llb")

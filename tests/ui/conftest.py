@@ -127,7 +127,9 @@ class Lab:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def _asked(self, request: Any) -> None:
-        if not request.url.startswith((f"http://127.0.0.1:{self.server.port}/", "data:", "blob:", "ws://127.0.0.1")):
+        if not request.url.startswith(
+            (f"http://127.0.0.1:{self.server.port}/", "data:", "blob:", "ws://127.0.0.1")
+        ):
             self.foreign.append(request.url)
 
     def open(self, name: str) -> None:
@@ -172,7 +174,9 @@ class Lab:
 
 
 @contextmanager
-def page_of(chromium: Any, server: Server, *, width: int = 1180, height: int = 1100, scheme: str = "light") -> Iterator[Lab]:
+def page_of(
+    chromium: Any, server: Server, *, width: int = 1180, height: int = 1100, scheme: str = "light"
+) -> Iterator[Lab]:
     """A fresh page, light or dark as the OS would say."""
     context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     page = context.new_page()

@@ -42,6 +42,7 @@ def notebook(server: Server, name: str, *cells: str, age: float = 3.1) -> None:
 
 
 def images(lab: Lab, index: int) -> list[Any]:
+    """The pictures in a cell's output."""
     return lab.cell(index).locator(".jp-OutputArea-output img").all()
 
 
