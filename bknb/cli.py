@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from bknb import __version__, options
 from bknb.errors import BknbError, BuildCancelled, BuildError, UsageError, did_you_mean
 
-COMMANDS = {"build": "build an image from a Dockerfile", "doctor": "say what this machine can do", "llb": "compile to LLB"}
+COMMANDS = {
+    "build": "build an image from a Dockerfile",
+    "doctor": "say what this machine can do",
+    "llb": "compile to LLB",
+}
 _HELP = """bknb: BuildKit, opened up
 
   bknb build [options] CONTEXT    build; `bknb build --help` lists the options
@@ -59,7 +63,9 @@ def _run(words: list[str]) -> int:
         case "doctor":
             return _doctor()
         case _:
-            raise UsageError(f"unknown command {command!r}{did_you_mean(command, COMMANDS)}; bknb help lists them")
+            raise UsageError(
+                f"unknown command {command!r}{did_you_mean(command, COMMANDS)}; bknb help lists them"
+            )
 
 
 def _build(words: list[str]) -> int:
@@ -68,12 +74,18 @@ def _build(words: list[str]) -> int:
         return 0
     found = options.parse(words, prog="bknb build", cell=False)
     if not found.context:
-        raise UsageError("bknb build needs a CONTEXT: the folder that COPY reads, such as '.', or '-' for none")
+        raise UsageError(
+            "bknb build needs a CONTEXT: the folder that COPY reads, such as '.', or '-' for none"
+        )
     found = options.with_environment(found, os.environ)
     text = sys.stdin.buffer.read() if found.file == "-" else None
     from bknb.api import Client, Preferences
 
-    client = Client(Preferences(root=os.environ.get("BKNB_ROOT", ""), offline=os.environ.get("BKNB_OFFLINE", "") in ("1", "true")))
+    client = Client(
+        Preferences(
+            root=os.environ.get("BKNB_ROOT", ""), offline=os.environ.get("BKNB_OFFLINE", "") in ("1", "true")
+        )
+    )
     try:
         return _show(client.start(found, dockerfile=text), found)
     finally:
@@ -136,5 +148,3 @@ def _doctor() -> int:
     finally:
         client.close()
     return 0
-
-

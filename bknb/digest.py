@@ -61,7 +61,9 @@ class Digest(str):
         if length is None:
             raise ValueError(f"{text[:80]!r} has an unknown digest algorithm: use sha256, sha384 or sha512")
         if len(encoded) != length or not re.fullmatch("[0-9a-f]+", encoded):
-            raise ValueError(f"{text[:80]!r} is not a {algorithm} digest: it needs {length} lower-case hex digits")
+            raise ValueError(
+                f"{text[:80]!r} is not a {algorithm} digest: it needs {length} lower-case hex digits"
+            )
         return cls(text)
 
     @property

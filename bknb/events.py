@@ -206,7 +206,9 @@ class DecisionEvent:
     time: float
 
 
-Event: TypeAlias = BuildEvent | VertexEvent | StatusEvent | LogEvent | ResourceEvent | WarningEvent | DecisionEvent
+Event: TypeAlias = (
+    BuildEvent | VertexEvent | StatusEvent | LogEvent | ResourceEvent | WarningEvent | DecisionEvent
+)
 Emit: TypeAlias = Callable[[Event], None]
 
 _TYPES: Mapping[str, type[Any]] = {

@@ -20,8 +20,24 @@ from bknb.errors import UnsupportedError, UsageError, did_you_mean
 from bknb.platforms import Platform
 from bknb.reference import Reference
 
-_SIZES = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30, "t": 1 << 40, "tb": 1 << 40}
-_REQUESTS = {"check": "frontend.lint", "lint": "frontend.lint", "outline": "frontend.outline", "targets": "frontend.targets"}
+_SIZES = {
+    "": 1,
+    "b": 1,
+    "k": 1 << 10,
+    "kb": 1 << 10,
+    "m": 1 << 20,
+    "mb": 1 << 20,
+    "g": 1 << 30,
+    "gb": 1 << 30,
+    "t": 1 << 40,
+    "tb": 1 << 40,
+}
+_REQUESTS = {
+    "check": "frontend.lint",
+    "lint": "frontend.lint",
+    "outline": "frontend.outline",
+    "targets": "frontend.targets",
+}
 CALLS = ("build", "check", "lint", "outline", "targets")
 PROGRESS = ("auto", "plain", "quiet", "rawjson", "tty", "widget", "html")
 
@@ -81,7 +97,9 @@ class BuildOptions:
     def frontend_opts(self) -> dict[str, str]:
         """The options as a frontend receives them (frontend/dockerui/config.go, docker/buildx build/opt.go)."""
         opts: dict[str, str] = {}
-        opts.update((f"build-arg:{name}", value) for name, value in self.build_args.items() if value is not None)
+        opts.update(
+            (f"build-arg:{name}", value) for name, value in self.build_args.items() if value is not None
+        )
         opts.update((f"label:{name}", value) for name, value in self.labels.items())
         simple = {
             "target": self.target, "platform": ",".join(self.platforms), "force-network-mode": self.network if self.network != "default" else "",
@@ -123,27 +141,89 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(prog: str, *, cell: bool) -> argparse.ArgumentParser:
     """The parser of a build's words; `cell` adds what only makes sense in a notebook."""
-    p = _Parser(prog=prog, add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = _Parser(
+        prog=prog, add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = p.add_argument
-    add("context", nargs="?", default="", metavar="CONTEXT", help="the folder (or '-' for none) that COPY reads; the current one if absent")
-    add("-t", "--tag", action="append", default=[], metavar="NAME", help="keep the image in the store under this name; may repeat")
-    add("-f", "--file", default="", metavar="PATH", help="the Dockerfile" + (" (the cell's text if absent)" if cell else "; '-' reads it from stdin"))
+    add(
+        "context",
+        nargs="?",
+        default="",
+        metavar="CONTEXT",
+        help="the folder (or '-' for none) that COPY reads; the current one if absent",
+    )
+    add(
+        "-t",
+        "--tag",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="keep the image in the store under this name; may repeat",
+    )
+    add(
+        "-f",
+        "--file",
+        default="",
+        metavar="PATH",
+        help="the Dockerfile" + (" (the cell's text if absent)" if cell else "; '-' reads it from stdin"),
+    )
     add("--target", default="", metavar="STAGE", help="build this stage")
-    add("--build-arg", action="append", default=[], metavar="NAME[=VALUE]", help="set an ARG" + ("; {expression} is evaluated, a lone NAME takes the variable" if cell else "; a lone NAME takes the environment's"))
+    add(
+        "--build-arg",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="set an ARG"
+        + (
+            "; {expression} is evaluated, a lone NAME takes the variable"
+            if cell
+            else "; a lone NAME takes the environment's"
+        ),
+    )
     add("--label", action="append", default=[], metavar="NAME=VALUE", help="a label of the image")
     add("--platform", action="append", default=[], metavar="OS/ARCH", help="build for these platforms")
     add("--no-cache", action="store_true", help="run every step")
-    add("--no-cache-filter", action="append", default=[], metavar="STAGE", help="run every step of these stages")
+    add(
+        "--no-cache-filter",
+        action="append",
+        default=[],
+        metavar="STAGE",
+        help="run every step of these stages",
+    )
     add("--progress", choices=PROGRESS, default="auto", help="how the build is shown")
-    add("--secret", action="append", default=[], metavar="id=ID[,src=FILE|,env=VAR]", help="what RUN --mount=type=secret may read")
-    add("--ssh", action="append", default=[], metavar="default|ID=SOCKET", help="what RUN --mount=type=ssh may use")
-    add("--build-context", action="append", default=[], metavar="NAME=WHERE", help="a further context: a folder, docker-image://, oci-layout://, a URL")
+    add(
+        "--secret",
+        action="append",
+        default=[],
+        metavar="id=ID[,src=FILE|,env=VAR]",
+        help="what RUN --mount=type=secret may read",
+    )
+    add(
+        "--ssh",
+        action="append",
+        default=[],
+        metavar="default|ID=SOCKET",
+        help="what RUN --mount=type=ssh may use",
+    )
+    add(
+        "--build-context",
+        action="append",
+        default=[],
+        metavar="NAME=WHERE",
+        help="a further context: a folder, docker-image://, oci-layout://, a URL",
+    )
     add("--network", default="", metavar="MODE", help="network of RUN: default, none or host")
     add("--add-host", action="append", default=[], metavar="HOST:IP", help="a line of /etc/hosts in RUN")
     add("--shm-size", default="", metavar="SIZE", help="size of /dev/shm in RUN, such as 128m")
     add("--ulimit", action="append", default=[], metavar="NAME=SOFT[:HARD]", help="a limit in RUN")
     add("--cgroup-parent", default="", metavar="PATH", help="where the cgroup of RUN is made")
-    add("--allow", action="append", default=[], metavar="ENTITLEMENT", help="network.host or security.insecure")
+    add(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="ENTITLEMENT",
+        help="network.host or security.insecure",
+    )
     add("--pull", action="store_true", help="ask the registry again for every base image")
     add("--push", action="store_true", help="send the image to its registry")
     add("--load", action="store_true", help="keep the image in this store (as -t does)")
@@ -154,13 +234,48 @@ def parser(prog: str, *, cell: bool) -> argparse.ArgumentParser:
     add("--check", action="store_true", help="only lint: the same as --call=check")
     add("--iidfile", default="", metavar="FILE", help="write the image's digest there")
     add("--metadata-file", default="", metavar="FILE", help="write the result's metadata there, as JSON")
-    add("--annotation", action="append", default=[], metavar="KEY=VALUE", help="an annotation of the image's manifest")
-    add("--provenance", action="append", nargs="?", const="true", default=[], metavar="VALUE", help="only false: attestations are not there yet")
-    add("--sbom", action="append", nargs="?", const="true", default=[], metavar="VALUE", help="only false: attestations are not there yet")
+    add(
+        "--annotation",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an annotation of the image's manifest",
+    )
+    add(
+        "--provenance",
+        action="append",
+        nargs="?",
+        const="true",
+        default=[],
+        metavar="VALUE",
+        help="only false: attestations are not there yet",
+    )
+    add(
+        "--sbom",
+        action="append",
+        nargs="?",
+        const="true",
+        default=[],
+        metavar="VALUE",
+        help="only false: attestations are not there yet",
+    )
     add("--attest", action="append", default=[], metavar="SPEC", help="attestations are not there yet")
-    add("-o", "--output", action="append", default=[], metavar="type=T,dest=PATH|DIR", help="where the result goes: image, oci, docker, local, tar")
+    add(
+        "-o",
+        "--output",
+        action="append",
+        default=[],
+        metavar="type=T,dest=PATH|DIR",
+        help="where the result goes: image, oci, docker, local, tar",
+    )
     add("-q", "--quiet", action="store_true", help="print only the digest")
-    add("--max-parallelism", type=_positive, default=None, metavar="N", help="at most N steps of this build at once")
+    add(
+        "--max-parallelism",
+        type=_positive,
+        default=None,
+        metavar="N",
+        help="at most N steps of this build at once",
+    )
     if cell:
         add("--out", default="", metavar="VAR", help="put the result object into this variable")
         add("--bg", action="store_true", help="do not wait: the cell returns a handle at once")
@@ -197,7 +312,9 @@ def parse(words: Sequence[str] | str, *, prog: str = "%%dockerfile", cell: bool 
         except ValueError as error:
             raise UsageError(f"--platform: {error}") from None
     if found.network not in ("", "default", "none", "host"):
-        raise UsageError(f"--network {found.network}: it is default, none or host{did_you_mean(found.network, ('default', 'none', 'host'))}")
+        raise UsageError(
+            f"--network {found.network}: it is default, none or host{did_you_mean(found.network, ('default', 'none', 'host'))}"
+        )
     call = "check" if found.check else found.call
     if call not in CALLS:
         raise UsageError(f"--call {call}: it is one of {', '.join(CALLS)}{did_you_mean(call, CALLS)}")
@@ -239,7 +356,9 @@ def parse(words: Sequence[str] | str, *, prog: str = "%%dockerfile", cell: bool 
 
 def with_environment(options: BuildOptions, environ: Mapping[str, str]) -> BuildOptions:
     """Fill in ``--build-arg NAME`` without a value from variables; one that is not set is left out, as docker does."""
-    filled = {name: environ.get(name) if value is None else value for name, value in options.build_args.items()}
+    filled = {
+        name: environ.get(name) if value is None else value for name, value in options.build_args.items()
+    }
     return replace(options, build_args={name: value for name, value in filled.items() if value is not None})
 
 
@@ -276,14 +395,20 @@ def size(text: str, option: str) -> int:
 def _refuse_unfinished(found: Any) -> None:
     for option in ("provenance", "sbom"):
         if any(value not in ("false", "0", "") for value in getattr(found, option)):
-            raise UnsupportedError(f"--{option}: attestations are not made yet; leave it out or say --{option}=false")
+            raise UnsupportedError(
+                f"--{option}: attestations are not made yet; leave it out or say --{option}=false"
+            )
     if found.attest:
         raise UnsupportedError("--attest: attestations are not made yet; leave it out")
     for option in ("cache_from", "cache_to"):
         if getattr(found, option):
-            raise UnsupportedError(f"--{option.replace('_', '-')}: importing and exporting cache is not there yet; this machine's own cache is always used")
+            raise UnsupportedError(
+                f"--{option.replace('_', '-')}: importing and exporting cache is not there yet; this machine's own cache is always used"
+            )
     if found.builder not in ("", "default"):
-        raise UnsupportedError(f"--builder {found.builder}: remote builders are not there yet; leave it out to build in this kernel")
+        raise UnsupportedError(
+            f"--builder {found.builder}: remote builders are not there yet; leave it out to build in this kernel"
+        )
 
 
 def _pairs(values: Sequence[str], option: str, *, lone: bool = False) -> dict[str, str | None]:
@@ -317,7 +442,9 @@ def _output(text: str) -> Output:
     if kind in ("oci", "docker", "local", "tar") and not attrs.get("dest"):
         if kind != "docker":
             raise UsageError(f"--output {text}: say where it goes: dest=PATH")
-        raise UnsupportedError("--output type=docker without dest= loads into a Docker Engine, which is not there yet; write dest=image.tar and docker load it")
+        raise UnsupportedError(
+            "--output type=docker without dest= loads into a Docker Engine, which is not there yet; write dest=image.tar and docker load it"
+        )
     if attrs.get("dest") not in (None, "-"):
         attrs["dest"] = os.path.abspath(os.path.expanduser(attrs["dest"]))
     return Output(kind, attrs)
@@ -334,7 +461,9 @@ def _ulimit(text: str) -> str:
 def _entitlement(text: str) -> str:
     known = ("network.host", "security.insecure")
     if text not in known:
-        raise UsageError(f"--allow {text}: it is network.host or security.insecure{did_you_mean(text, known)}")
+        raise UsageError(
+            f"--allow {text}: it is network.host or security.insecure{did_you_mean(text, known)}"
+        )
     return text
 
 

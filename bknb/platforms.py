@@ -62,7 +62,9 @@ class Platform:
         found = _OS_PART.match(parts[0])
         if found is None or not all(_PART.match(part) for part in parts[1:]):
             wrong = parts[0] if found is None else next(p for p in parts[1:] if not _PART.match(p))
-            raise ValueError(f'"{wrong}" is an invalid component of "{text}": platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument')
+            raise ValueError(
+                f'"{wrong}" is an invalid component of "{text}": platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument'
+            )
         system, version = found[1].lower(), found[2] or ""
         system = _SYSTEMS.get(system, system)
         if len(parts) == 1:
@@ -99,7 +101,9 @@ class Platform:
         if architecture == "arm64" and variant in ("8", "v8"):
             variant = ""
         elif architecture == "arm":
-            variant = "v7" if variant in ("", "7") else "v" + variant if variant in ("5", "6", "8") else variant
+            variant = (
+                "v7" if variant in ("", "7") else "v" + variant if variant in ("5", "6", "8") else variant
+            )
         elif architecture == "amd64" and variant == "v1":
             variant = ""
         return replace(self, os=system, architecture=architecture, variant=variant)
@@ -116,7 +120,9 @@ class Platform:
         """Whether a machine of this platform runs programs of another one without emulation."""
         mine, theirs = self.normalize(), other.normalize()
         if (mine.os, mine.architecture) == (theirs.os, theirs.architecture):
-            return mine.variant == theirs.variant or (mine.architecture == "arm" and theirs.variant <= mine.variant)
+            return mine.variant == theirs.variant or (
+                mine.architecture == "arm" and theirs.variant <= mine.variant
+            )
         return mine.os == theirs.os and (mine.architecture, theirs.architecture) == ("amd64", "386")
 
 

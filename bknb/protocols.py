@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bknb.digest import Digest
 from bknb.errors import BknbError, Range
@@ -359,6 +359,7 @@ class Ref(Protocol):
         """Bytes that this result adds to its parents."""
 
 
+@runtime_checkable
 class MutableRef(Protocol):
     """A snapshot that is being written."""
 
@@ -390,7 +391,9 @@ class RefStore(Protocol):
 
     async def diff(self, lower: Ref | None, upper: Ref | None, *, description: str) -> Ref | None: ...
 
-    async def layers(self, ref: Ref | None, compression: Compression, *, progress: Progress | None = None) -> tuple[LayerBlob, ...]:
+    async def layers(
+        self, ref: Ref | None, compression: Compression, *, progress: Progress | None = None
+    ) -> tuple[LayerBlob, ...]:
         """The result as layer blobs, bottom first; made where they are missing, once."""
 
     def cache_mount(
@@ -497,7 +500,13 @@ class CacheStore(Protocol):
         """All targets of several (key, selector) pairs of one input, linked to each of the pairs from now on."""
 
     def save(
-        self, digest: str, output: int, deps: Sequence[Sequence[tuple[str, str]]], result: str, *, vertex: str = ""
+        self,
+        digest: str,
+        output: int,
+        deps: Sequence[Sequence[tuple[str, str]]],
+        result: str,
+        *,
+        vertex: str = "",
     ) -> str:
         """Keep a result durably; returns its key. A step that only volatile keys lead to is not kept.
 
@@ -575,7 +584,9 @@ class Job(Protocol):
     @property
     def emit(self) -> Emit: ...
 
-    def annotate(self, *, note: str | None = None, size: int | None = None, result: str | None = None) -> None:
+    def annotate(
+        self, *, note: str | None = None, size: int | None = None, result: str | None = None
+    ) -> None:
         """Add to what is shown of the vertex: a remark, the bytes that its result adds, the digest of the result."""
 
     def waiting(self, cause: str) -> AbstractContextManager[None]:
@@ -671,11 +682,19 @@ class Bridge(Protocol):
     def emit(self) -> Emit: ...
 
     async def resolve_image_config(
-        self, reference: str, *, platform: Platform | None, resolve_mode: str, log_name: str, oci_store: str = ""
+        self,
+        reference: str,
+        *,
+        platform: Platform | None,
+        resolve_mode: str,
+        log_name: str,
+        oci_store: str = "",
     ) -> ImageConfigAnswer:
         """Look up an image's config in its registry, or in the client's OCI layout of that name."""
 
-    async def resolve_source_meta(self, identifier: str, attrs: Mapping[str, str], *, log_name: str) -> SourceMetaAnswer: ...
+    async def resolve_source_meta(
+        self, identifier: str, attrs: Mapping[str, str], *, log_name: str
+    ) -> SourceMetaAnswer: ...
 
     async def solve(self, edge: Edge) -> Ref | None:
         """Build a part of the graph now: for files that the frontend reads."""
@@ -781,7 +800,9 @@ class Exporter(Protocol):
 
     name: str
 
-    async def export(self, inputs: Sequence[ExportInput], job: Job) -> Callable[[], Awaitable[Mapping[str, str]]]: ...
+    async def export(
+        self, inputs: Sequence[ExportInput], job: Job
+    ) -> Callable[[], Awaitable[Mapping[str, str]]]: ...
 
 
 class Limiter(Protocol):

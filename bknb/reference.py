@@ -43,7 +43,9 @@ class Reference:
             InvalidReference: not an image name; the message says what is wrong with it.
         """
         if re.fullmatch("[a-f0-9]{64}", text):
-            raise InvalidReference(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
+            raise InvalidReference(
+                f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
+            )
         domain, path = _split_domain(text)
         if path.lower() != path and ":" not in path and "@" not in path:
             raise InvalidReference(f"invalid reference format: repository name ({path}) must be lowercase")
@@ -51,7 +53,9 @@ class Reference:
         if found is None or not found[1]:
             if re.search("[A-Z]", re.split("[:@]", path)[0]):
                 name = re.split("[:@]", path)[0]
-                raise InvalidReference(f"invalid reference format: repository name ({name}) must be lowercase")
+                raise InvalidReference(
+                    f"invalid reference format: repository name ({name}) must be lowercase"
+                )
             raise InvalidReference("invalid reference format")
         digest = None
         if found[4]:
@@ -73,7 +77,9 @@ class Reference:
     def familiar(self) -> str:
         """As people write it: without docker.io and ``library/``."""
         text = str(self)
-        return text.removeprefix("docker.io/").removeprefix("library/") if self.domain == "docker.io" else text
+        return (
+            text.removeprefix("docker.io/").removeprefix("library/") if self.domain == "docker.io" else text
+        )
 
     @property
     def object(self) -> str:

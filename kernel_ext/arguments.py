@@ -36,10 +36,14 @@ def _evaluate(name: str, expression: str, namespace: Mapping[str, Any]) -> str:
     try:
         code = compile(ast.parse(expression.strip(), mode="eval"), f"--build-arg {name}", "eval")
     except SyntaxError as error:
-        raise UsageError(f"--build-arg {name}={{{expression}}}: not a Python expression ({error.msg})") from None
+        raise UsageError(
+            f"--build-arg {name}={{{expression}}}: not a Python expression ({error.msg})"
+        ) from None
     try:
         return str(eval(code, dict(namespace)))  # the user's own cell asks for it
     except NameError as error:
-        raise UsageError(f"--build-arg {name}={{{expression}}}: {error}; run the cell that defines it first") from None
+        raise UsageError(
+            f"--build-arg {name}={{{expression}}}: {error}; run the cell that defines it first"
+        ) from None
     except Exception as error:
         raise UsageError(f"--build-arg {name}={{{expression}}}: {type(error).__name__}: {error}") from None

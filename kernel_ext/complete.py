@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bknb.options import parser
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
+from bknb.options import parser
 from kernel_ext.verbs import VERBS
 
 if TYPE_CHECKING:
@@ -32,17 +32,17 @@ _STAGE = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*\S+\s+AS\s+(\S+)", re.IGNORECASE |
 
 def add_matcher(shell: InteractiveShell) -> None:
     """Add the matcher, once."""
-    if shell.Completer is not None and _matcher not in shell.Completer.custom_matchers:
+    if _matcher not in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.insert(0, _matcher)
 
 
 def remove_matcher(shell: InteractiveShell) -> None:
     """Take it back."""
-    if shell.Completer is not None and _matcher in shell.Completer.custom_matchers:
+    if _matcher in shell.Completer.custom_matchers:
         shell.Completer.custom_matchers.remove(_matcher)
 
 
-@context_matcher()
+@context_matcher()  # type: ignore[untyped-decorator]
 def _matcher(context: CompletionContext) -> Any:
     lines = context.full_text.split("\n")
     number = context.cursor_line
@@ -50,8 +50,16 @@ def _matcher(context: CompletionContext) -> Any:
     if before.lstrip().startswith("%bknb "):
         return _answer(before, lambda word: [verb for verb in VERBS if verb.startswith(word)])
     if number == 0 and re.match(r"\s*%%?dockerfile\s", before):
-        words = [word for action in parser("", cell=True)._actions for word in action.option_strings if word.startswith("--")]
-        return _answer(before, lambda word: [w for w in words if word.startswith("-") and w.startswith(word)] or _paths(word))
+        words = [
+            word
+            for action in parser("", cell=True)._actions
+            for word in action.option_strings
+            if word.startswith("--")
+        ]
+        return _answer(
+            before,
+            lambda word: [w for w in words if word.startswith("-") and w.startswith(word)] or _paths(word),
+        )
     if number > 0 and lines[0].lstrip().startswith("%%dockerfile"):
         text = "\n".join(lines[1:])
         return _answer(before, lambda word: complete_instruction(before, word, text), suppress=True)
@@ -65,7 +73,9 @@ def complete_instruction(before: str, word: str, text: str) -> list[str]:
     instruction = before.split()[0].upper()
     stages = list(dict.fromkeys(_STAGE.findall(text)))
     if word.startswith("--mount=type="):
-        return [f"--mount=type={kind}" for kind in _MOUNTS if kind.startswith(word.removeprefix("--mount=type="))]
+        return [
+            f"--mount=type={kind}" for kind in _MOUNTS if kind.startswith(word.removeprefix("--mount=type="))
+        ]
     if word.startswith("--from="):
         return [f"--from={stage}" for stage in stages if stage.startswith(word.removeprefix("--from="))]
     if word.startswith("-"):
@@ -98,4 +108,8 @@ def _paths(word: str) -> list[str]:
             found = sorted((entry.name, entry.is_dir()) for entry in entries)
     except OSError:
         return []
-    return [os.path.join(folder, name) + ("/" if is_dir else "") for name, is_dir in found if name.startswith(base) and (base.startswith(".") or not name.startswith("."))]
+    return [
+        os.path.join(folder, name) + ("/" if is_dir else "")
+        for name, is_dir in found
+        if name.startswith(base) and (base.startswith(".") or not name.startswith("."))
+    ]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bknb.api import Build
 from IPython.display import display
+
+from bknb.api import Build
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

@@ -19,15 +19,17 @@ def run_llb(shell: InteractiveShell, cell: str) -> Edge | None:
     Raises:
         UsageError: the cell is no Python, or its last line is no graph.
     """
-    source = shell.transform_cell(cell)
+    source = shell.transform_cell(cell)  # type: ignore[no-untyped-call]
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
         raise UsageError(f"%%llb, line {error.lineno}: {error.msg}") from None
     if not tree.body or not isinstance(tree.body[-1], ast.Expr):
-        raise UsageError("the last line of %%llb has to be the graph to build: a State, an Edge or a Definition")
+        raise UsageError(
+            "the last line of %%llb has to be the graph to build: a State, an Edge or a Definition"
+        )
     shell.user_ns.setdefault("llb", llb)
-    last = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]
+    last = ast.Expression(tree.body.pop().value)
     exec(compile(tree, "<%%llb>", "exec"), shell.user_ns)
     value = eval(compile(last, "<%%llb>", "eval"), shell.user_ns)
     return as_edge(value)
@@ -47,4 +49,6 @@ def as_edge(value: Any) -> Edge | None:
         return value.to_edge()
     if isinstance(value, llb.State):
         return value.marshal().to_edge()
-    raise UsageError(f"the last line of %%llb gives a {type(value).__name__}, not a graph: end with a State, an Edge or a Definition")
+    raise UsageError(
+        f"the last line of %%llb gives a {type(value).__name__}, not a graph: end with a State, an Edge or a Definition"
+    )

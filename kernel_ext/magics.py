@@ -7,6 +7,9 @@ import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand, output_can_be_silenced
+
 from bknb import options as words
 from bknb.api import Build, Client, RunningBuild
 from bknb.api.request import redact
@@ -14,9 +17,6 @@ from bknb.errors import BknbError, BuildError, UnsupportedError
 from bknb.errors import UsageError as WrongWords
 from bknb.options import BuildOptions
 from bknb.protocols import Origin
-from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand, output_can_be_silenced
-
 from kernel_ext import notebook, verbs
 from kernel_ext.arguments import evaluate
 from kernel_ext.errors import for_cell
@@ -26,16 +26,18 @@ from kernel_ext.llb_cell import run_llb
 from kernel_ext.settings import Bknb
 
 if TYPE_CHECKING:
-    from bknb.llb.vertex import Edge
     from IPython.core.interactiveshell import InteractiveShell
+
+    from bknb.llb.vertex import Edge
 
 
 @magics_class
-class BknbMagics(Magics):  # type: ignore[misc]
+class BknbMagics(Magics):
     """``%%dockerfile``, ``%%llb`` and ``%bknb``."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell=shell)
+        self.shell: InteractiveShell = shell
         self.settings = Bknb(config=shell.config)
         self.formatters = Formatters(shell)
         self._client: Client | None = None
@@ -47,7 +49,7 @@ class BknbMagics(Magics):  # type: ignore[misc]
         from kernel_ext.complete import add_matcher
 
         self.shell.register_magics(self)
-        self.shell.configurables.append(self.settings)
+        self.shell.configurables.append(self.settings)  # type: ignore[arg-type]
         self.formatters.register()
         add_matcher(self.shell)
 
@@ -57,8 +59,14 @@ class BknbMagics(Magics):  # type: ignore[misc]
 
         remove_matcher(self.shell)
         self.formatters.unregister()
-        self.shell.configurables = [c for c in self.shell.configurables if c is not self.settings]
-        for kind, name in (("cell", "dockerfile"), ("line", "dockerfile"), ("cell", "llb"), ("line", "llb"), ("line", "bknb")):
+        self.shell.configurables[:] = [c for c in self.shell.configurables if id(c) != id(self.settings)]
+        for kind, name in (
+            ("cell", "dockerfile"),
+            ("line", "dockerfile"),
+            ("cell", "llb"),
+            ("line", "llb"),
+            ("line", "bknb"),
+        ):
             self.shell.magics_manager.magics[kind].pop(name, None)
         if self._client is not None:
             self._client.close()
@@ -132,7 +140,13 @@ class BknbMagics(Magics):  # type: ignore[misc]
             raise UsageError("%bknb takes no cell: write %%dockerfile to build one")
         return self._guard(lambda: verbs.run(self, line))
 
-    def _run(self, line: str, cell: str | None, text: Callable[[BuildOptions], str | None], make_edge: Callable[[], Edge | None] | None = None) -> Any:
+    def _run(
+        self,
+        line: str,
+        cell: str | None,
+        text: Callable[[BuildOptions], str | None],
+        make_edge: Callable[[], Edge | None] | None = None,
+    ) -> Any:
         magic = "%%llb" if make_edge is not None else "%%dockerfile"
         line = line.rstrip().removesuffix(";")
 
@@ -142,15 +156,21 @@ class BknbMagics(Magics):  # type: ignore[misc]
                 return None
             found = evaluate(words.parse(line, prog=magic), self.shell.user_ns)
             if cell is not None and found.file:
-                raise WrongWords(f"a cell is its own Dockerfile: leave -f {found.file} out, or build the file with %dockerfile -f {found.file}")
+                raise WrongWords(
+                    f"a cell is its own Dockerfile: leave -f {found.file} out, or build the file with %dockerfile -f {found.file}"
+                )
             if make_edge is None and cell is None and not found.file and not found.context:
-                raise WrongWords("%dockerfile builds a file: say %dockerfile -f Dockerfile CONTEXT; to build a cell write %%dockerfile on its first line")
+                raise WrongWords(
+                    "%dockerfile builds a file: say %dockerfile -f Dockerfile CONTEXT; to build a cell write %%dockerfile on its first line"
+                )
             edge = make_edge() if make_edge is not None else None
             return self._start(found, line, text(found), edge, llb=make_edge is not None)
 
         return self._guard(act)
 
-    def _start(self, found: BuildOptions, line: str, text: str | None, edge: Edge | None, *, llb: bool) -> Any:
+    def _start(
+        self, found: BuildOptions, line: str, text: str | None, edge: Edge | None, *, llb: bool
+    ) -> Any:
         path = notebook.notebook_path(os.environ, self.shell.user_ns)
         context = os.path.abspath(os.path.expanduser(found.context or "."))
         running = self.client.start(

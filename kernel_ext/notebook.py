@@ -17,7 +17,11 @@ def notebook_path(environ: Mapping[str, str], user_ns: Mapping[str, Any]) -> str
     named = str(user_ns.get("__vsc_ipynb_file__", "")) or environ.get("JPY_SESSION_NAME", "")
     if not named.endswith(".ipynb"):
         return ""
-    path = named if os.path.isabs(named) and os.path.exists(named) else os.path.join(os.getcwd(), os.path.basename(named))
+    path = (
+        named
+        if os.path.isabs(named) and os.path.exists(named)
+        else os.path.join(os.getcwd(), os.path.basename(named))
+    )
     return os.path.abspath(path)
 
 

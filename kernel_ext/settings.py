@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from bknb.api import Preferences
-from bknb.options import PROGRESS
 from traitlets import Bool, CaselessStrEnum, Int, Unicode
 from traitlets.config import Configurable
+
+from bknb.api import Preferences
+from bknb.options import PROGRESS
 
 
 class Bknb(Configurable):
     """The settings; the class has the name that people type."""
 
-    root = Unicode("", help="Folder of the state: images, cache, records. Empty for the platform's data folder.").tag(config=True)
-    offline = Bool(False, help="Reach no registry: docker.io is served by this kernel's own registry, and by nothing else.").tag(config=True)
+    root = Unicode(
+        "", help="Folder of the state: images, cache, records. Empty for the platform's data folder."
+    ).tag(config=True)
+    offline = Bool(
+        False,
+        help="Reach no registry: docker.io is served by this kernel's own registry, and by nothing else.",
+    ).tag(config=True)
     progress = CaselessStrEnum(PROGRESS, "auto", help="How a running build is shown.").tag(config=True)
     max_parallelism = Int(0, min=0, help="Steps that may run at once; 0 for no limit.").tag(config=True)
     runtime = CaselessStrEnum(
@@ -22,12 +28,19 @@ class Bknb(Configurable):
         ["auto", "overlayfs", "native"], "auto", help="How file systems are kept: overlayfs, or plain copies."
     ).tag(config=True)
     withhold = Bool(
-        True, help="Keep the open notebook and .ipynb_checkpoints out of contexts, so that saving it does not change them."
+        True,
+        help="Keep the open notebook and .ipynb_checkpoints out of contexts, so that saving it does not change them.",
     ).tag(config=True)
-    short_errors = Bool(True, help="Show what went wrong without the Python traceback (%tb shows that).").tag(config=True)
+    short_errors = Bool(True, help="Show what went wrong without the Python traceback (%tb shows that).").tag(
+        config=True
+    )
 
     def preferences(self) -> Preferences:
         """The part that a builder is made from."""
         return Preferences(
-            root=self.root, offline=self.offline, max_parallelism=self.max_parallelism, runtime=self.runtime, snapshotter=self.snapshotter
+            root=self.root,
+            offline=self.offline,
+            max_parallelism=self.max_parallelism,
+            runtime=self.runtime,
+            snapshotter=self.snapshotter,
         )

@@ -39,7 +39,9 @@ def run(magics: BknbMagics, line: str) -> Any:
         verb = "help"
     act = VERBS.get(verb)
     if act is None:
-        raise UsageError(f"%bknb {verb}: there is no such verb{did_you_mean(verb, VERBS)}; it is one of {', '.join(VERBS)}")
+        raise UsageError(
+            f"%bknb {verb}: there is no such verb{did_you_mean(verb, VERBS)}; it is one of {', '.join(VERBS)}"
+        )
     return act(magics, rest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from bknb.errors import InvalidReference, UnsupportedError, UsageError
 from bknb.options import parse, size, wants_help, with_environment
 
@@ -25,7 +26,9 @@ def test_reads_what_docker_buildx_build_takes() -> None:
 
 def test_gives_the_frontend_its_own_words() -> None:
     """The options arrive at the frontend as buildctl would send them."""
-    opts = parse("--build-arg V=1 --label a=b --target t --add-host h:10.0.0.1 --no-cache --ulimit nofile=10 --pull").frontend_opts()
+    opts = parse(
+        "--build-arg V=1 --label a=b --target t --add-host h:10.0.0.1 --no-cache --ulimit nofile=10 --pull"
+    ).frontend_opts()
     assert opts == {
         "build-arg:V": "1", "label:a": "b", "target": "t", "add-hosts": "h=10.0.0.1", "no-cache": "",
         "ulimit": "nofile=10:10", "image-resolve-mode": "pull",
@@ -59,7 +62,17 @@ def test_wrong_words_are_one_line(line: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("line", ["--cache-from type=registry,ref=x", "--cache-to x", "--builder far", "--sbom", "--attest type=sbom", "--provenance=true"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--cache-from type=registry,ref=x",
+        "--cache-to x",
+        "--builder far",
+        "--sbom",
+        "--attest type=sbom",
+        "--provenance=true",
+    ],
+)
 def test_what_is_not_there_says_so(line: str) -> None:
     """An option that is understood but not there yet is one line that says so."""
     with pytest.raises(UnsupportedError, match="not"):
@@ -88,7 +101,9 @@ def test_a_lone_build_argument_comes_from_the_environment() -> None:
     assert with_environment(parse("--build-arg A --build-arg B"), {"A": "1"}).build_args == {"A": "1"}
 
 
-@pytest.mark.parametrize(("text", "expected"), [("1", 1), ("64m", 64 << 20), ("1.5g", 3 << 29), ("2GiB", 2 << 30), ("10KB", 10240)])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1", 1), ("64m", 64 << 20), ("1.5g", 3 << 29), ("2GiB", 2 << 30), ("10KB", 10240)]
+)
 def test_sizes(text: str, expected: int) -> None:
     """Sizes are bytes, with binary units."""
     assert size(text, "--x") == expected

@@ -1,9 +1,9 @@
-"""What people hold: a client, a running build, a finished build, its steps and their files.
+r"""What people hold: a client, a running build, a finished build, its steps and their files.
 
 ::
 
     import bknb
-    build = bknb.build(".", dockerfile="FROM busybox\\nRUN echo hello > /greeting")
+    build = bknb.build(".", dockerfile="FROM busybox\nRUN echo hello > /greeting")
     build.files.text("/greeting")
     build.table                      # a DataFrame: one row for each step
     build.steps[-1].files.diff()     # what did this step change?

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bknb import display
-from bknb.api.files import Files, Ran, run_in
+from bknb.api.files import Files, run_in
 from bknb.api.image import Image, image_of
 from bknb.api.picture import Graph, table
-from bknb.digest import Digest
 from bknb.builder.local import LocalBuilder
 from bknb.builder.stream import vertices
+from bknb.digest import Digest
+from bknb.display.excerpt import excerpt
 from bknb.display.model import BuildView, State, StepView, fold_all
 from bknb.errors import BuildError, DockerfileError, UsageError, did_you_mean
 from bknb.events import Event
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 class Build:
     """A finished build: what came out, and everything about how."""
 
-    def __init__(self, client: Client, request: SolveRequest, result: SolveResult, events: tuple[Event, ...]) -> None:
+    def __init__(
+        self, client: Client, request: SolveRequest, result: SolveResult, events: tuple[Event, ...]
+    ) -> None:
         self._client = client
         self._request = request
         self._result = result
@@ -70,7 +73,11 @@ class Build:
     def changed(self, *, limit: int = 200) -> Mapping[Digest, tuple[str, ...]]:
         """The paths that each step that ran has changed, as lines of text, at most `limit` of a step."""
         ran = [(s.digest, s.view.state == State.RAN) for s in self.steps]
-        wanted = {digest: self._result.results[digest][0] for digest, yes in ran if yes and self._result.results.get(digest)}
+        wanted = {
+            digest: self._result.results[digest][0]
+            for digest, yes in ran
+            if yes and self._result.results.get(digest)
+        }
 
         async def look(builder: LocalBuilder) -> Mapping[Digest, tuple[str, ...]]:
             return {digest: await builder.changed(id, limit) for digest, id in wanted.items() if id}
@@ -127,13 +134,25 @@ class Build:
         steps = self.steps
         if isinstance(name, int):
             return steps[name]
-        exact = [s for s in steps if name in (s.name, s.command, s.digest, s.digest.hex[: len(name)] if len(name) >= 6 else "")]
-        found = exact or [s for s in steps if name.lower() in s.name.lower()] or [s for s in steps if s.stage == name][-1:]
+        exact = [
+            s
+            for s in steps
+            if name in (s.name, s.command, s.digest, s.digest.hex[: len(name)] if len(name) >= 6 else "")
+        ]
+        found = (
+            exact
+            or [s for s in steps if name.lower() in s.name.lower()]
+            or [s for s in steps if s.stage == name][-1:]
+        )
         if len(found) == 1:
             return found[0]
         if not found:
-            raise UsageError(f"no step {name!r}{did_you_mean(name, [s.command or s.name for s in steps])}; build.steps lists them")
-        raise UsageError(f"{name!r} could be {', '.join(repr(s.command or s.name) for s in found[:4])}: say more of it")
+            raise UsageError(
+                f"no step {name!r}{did_you_mean(name, [s.command or s.name for s in steps])}; build.steps lists them"
+            )
+        raise UsageError(
+            f"{name!r} could be {', '.join(repr(s.command or s.name) for s in found[:4])}: say more of it"
+        )
 
     def _ipython_key_completions_(self) -> list[str]:
         return [step.command or step.name for step in self.steps]
@@ -165,10 +184,18 @@ class Build:
         import msgspec
 
         if iidfile:
-            digest = self.metadata.get("containerimage.config.digest") or self.metadata.get("containerimage.digest", "")
+            digest = self.metadata.get("containerimage.config.digest") or self.metadata.get(
+                "containerimage.digest", ""
+            )
             _write(iidfile, digest.encode())
         if metadata_file:
-            _write(metadata_file, msgspec.json.format(msgspec.json.encode({**self.metadata, "buildx.build.ref": self.id}), indent=2) + b"\n")
+            _write(
+                metadata_file,
+                msgspec.json.format(
+                    msgspec.json.encode({**self.metadata, "buildx.build.ref": self.id}), indent=2
+                )
+                + b"\n",
+            )
 
     def _config(self) -> Mapping[str, Any]:
         import msgspec
@@ -220,7 +247,11 @@ class Step:
     @property
     def log(self) -> str:
         """Its whole output, stdout and stderr as they came."""
-        return self.view.log_bytes.decode(errors="replace") if not callable(self.view.log_bytes) else self.view.log_bytes().decode(errors="replace")
+        return (
+            self.view.log_bytes.decode(errors="replace")
+            if not callable(self.view.log_bytes)
+            else self.view.log_bytes().decode(errors="replace")
+        )
 
     @property
     def files(self) -> Files:
@@ -249,7 +280,7 @@ def failure_text(error: BuildError) -> str:
         return display.render_failure(build.view)
     cause = error.__cause__
     ranges = cause.ranges if isinstance(cause, DockerfileError) else ()
-    source = display.excerpt(build.view.dockerfile, ranges, build.view.filename or "Dockerfile").rstrip("\n")
+    source = excerpt(build.view.dockerfile, ranges, build.view.filename or "Dockerfile").rstrip("\n")
     return "\n".join(part for part in (source, f"ERROR: {error}") if part)
 
 

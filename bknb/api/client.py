@@ -53,7 +53,7 @@ class Preferences:
 class Client:
     """A builder and the thread that it lives on. Opened when it is first needed; closed at exit at the latest."""
 
-    def __init__(self, preferences: Preferences = Preferences()) -> None:  # noqa: B008 - frozen
+    def __init__(self, preferences: Preferences = Preferences()) -> None:
         self.preferences = preferences
         self._thread = SolverThread()
         self._owner: _Owner | None = None
@@ -172,7 +172,9 @@ def default_client() -> Client:
     return Client()
 
 
-def build(context: str = "", *words: str, dockerfile: str | bytes | None = None, client: Client | None = None) -> Build:
+def build(
+    context: str = "", *words: str, dockerfile: str | bytes | None = None, client: Client | None = None
+) -> Build:
     """Build and wait.
 
     Args:

@@ -68,7 +68,7 @@ class Files:
     id: str
     base: str = ""
 
-    def list(self, path: str = "/") -> list[File]:
+    def ls(self, path: str = "/") -> list[File]:
         """The files of one folder, sorted by name.
 
         Raises:
@@ -80,7 +80,7 @@ class Files:
     def walk(self, path: str = "/") -> list[File]:
         """Every file at and below a path."""
         found: list[File] = []
-        for file in self.list(path):
+        for file in self.ls(path):
             found.append(file)
             if file.is_dir:
                 found += self.walk(file.path)
@@ -125,7 +125,7 @@ class Files:
         base, id = self.base, self.id
 
         async def compare(builder: LocalBuilder) -> list[Change]:
-            async with _hold(builder, id) as ref, _hold(builder, base) as below:
+            async with _Hold(builder, id) as ref, _Hold(builder, base) as below:
                 upper = [m.to_json() for m in await ref.mounts()] if ref is not None else []
                 lower = [m.to_json() for m in await below.mounts()] if below is not None else []
                 changes = await builder.parts.shim.call("views.changes", lower=lower, upper=upper)
@@ -140,13 +140,15 @@ class Files:
 
         files = self.walk(path)
         columns = {name: [getattr(f, name) for f in files] for name in ("path", "size", "uid", "gid", "link")}
-        return pandas.DataFrame({"path": columns.pop("path"), "mode": [stat.filemode(f.mode) for f in files], **columns})
+        return pandas.DataFrame(
+            {"path": columns.pop("path"), "mode": [stat.filemode(f.mode) for f in files], **columns}
+        )
 
     def _tree(self, op: str, **arguments: Any) -> Any:
         id = self.id
 
         async def ask(builder: LocalBuilder) -> Any:
-            async with _hold(builder, id) as ref:
+            async with _Hold(builder, id) as ref:
                 mounts = [m.to_json() for m in await ref.mounts()] if ref is not None else []
                 return await builder.parts.shim.call(op, mounts=mounts, **arguments)
 
@@ -158,10 +160,10 @@ class Files:
     def __repr__(self) -> str:
         if not self.id:
             return "<Files: none>"
-        return "\n".join(str(file) for file in self.list())
+        return "\n".join(str(file) for file in self.ls())
 
 
-class _hold:
+class _Hold:
     """A hold on a record for as long as the context lasts; None for scratch."""
 
     def __init__(self, builder: LocalBuilder, id: str) -> None:
@@ -205,7 +207,10 @@ def run_in(
         id: the record.
         command: a text for ``/bin/sh -c``, or a list of arguments.
         config: the image's ``config``, for env, user and folder.
-        user: another user. `cwd`, `env` and `network` likewise.
+        user: another user.
+        cwd: another folder.
+        env: further variables.
+        network: ``default``, ``none`` or ``host``.
         stdin: what the command reads.
 
     Raises:
@@ -213,28 +218,48 @@ def run_in(
         ExecutorError: the command could not be started.
     """
     if not id:
-        raise UsageError("there are no files to run a command in: the result is empty, or the step never had one")
+        raise UsageError(
+            "there are no files to run a command in: the result is empty, or the step never had one"
+        )
     args = ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
     variables = [*(config.get("Env") or ()), *(f"{k}={v}" for k, v in (env or {}).items())]
     if not any(entry.startswith("PATH=") for entry in variables):
         variables.append("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    meta = Meta(args, tuple(variables), cwd or config.get("WorkingDir") or "/", user if user is not None else config.get("User") or "")
+    meta = Meta(
+        args,
+        tuple(variables),
+        cwd or config.get("WorkingDir") or "/",
+        user if user is not None else config.get("User") or "",
+    )
     mode = {"default": NetMode.UNSET, "none": NetMode.NONE, "host": NetMode.HOST}[network]
 
     async def run(builder: LocalBuilder) -> Ran:
         output: dict[int, list[bytes]] = {1: [], 2: []}
-        async with _hold(builder, id) as ref:
+        async with _Hold(builder, id) as ref:
             mutable = await builder.parts.refs.new(ref, description="a look inside", kind="internal")
             try:
                 process = Process("bknb-" + random.token_hex(8), meta, await mutable.mounts(), network=mode)
-                status = await builder.parts.executor.run(process, lambda stream, data: output[stream].append(data), stdin=stdin)
+                status = await builder.parts.executor.run(
+                    process, lambda stream, data: output[stream].append(data), stdin=stdin
+                )
             finally:
                 await mutable.discard()
-        return Ran(status.code, b"".join(output[1]).decode(errors="replace"), b"".join(output[2]).decode(errors="replace"))
+        return Ran(
+            status.code,
+            b"".join(output[1]).decode(errors="replace"),
+            b"".join(output[2]).decode(errors="replace"),
+        )
 
     found: Ran = call(run)
     return found
 
 
 def _file(entry: Mapping[str, Any]) -> File:
-    return File(entry["path"], entry["mode"], entry["size"], entry.get("uid", 0), entry.get("gid", 0), entry.get("link", ""))
+    return File(
+        entry["path"],
+        entry["mode"],
+        entry["size"],
+        entry.get("uid", 0),
+        entry.get("gid", 0),
+        entry.get("link", ""),
+    )

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     import pandas
 
 _SHAPES = (".svg", ".png", ".dot", ".mmd", ".md", ".txt")
-_PALETTE = {"cached": "fill:#dbeafe", "ran": "fill:#dcfce7", "failed": "fill:#fee2e2", "skipped": "fill:#f4f4f5"}
+_PALETTE = {
+    "cached": "fill:#dbeafe",
+    "ran": "fill:#dcfce7",
+    "failed": "fill:#fee2e2",
+    "skipped": "fill:#f4f4f5",
+}
 
 
 def table(view: BuildView) -> pandas.DataFrame:
@@ -40,7 +45,9 @@ def table(view: BuildView) -> pandas.DataFrame:
         }
         for step in view.shown
     ]
-    frame = pandas.DataFrame(rows, columns=["step", "stage", "cache", "started", "seconds", "size", "digest", "name"])
+    frame = pandas.DataFrame(
+        rows, columns=["step", "stage", "cache", "started", "seconds", "size", "digest", "name"]
+    )
     return frame.astype({"size": "Int64", "cache": pandas.CategoricalDtype([str(state) for state in State])})
 
 
@@ -66,8 +73,12 @@ class Graph:
             label = step.label.replace('"', "#quot;").replace("\n", " ")[:80]
             lines.append(f'  {names[step.digest]}["{label}<br/>{step.state}"]:::{_family(step.state)}')
         for step in self.view.shown:
-            lines += [f"  {names[source]} --> {names[step.digest]}" for source in step.inputs if source in names]
-        lines += [f"  classDef {name} {style},stroke:#71717a,color:#18181b" for name, style in _PALETTE.items()]
+            lines += [
+                f"  {names[source]} --> {names[step.digest]}" for source in step.inputs if source in names
+            ]
+        lines += [
+            f"  classDef {name} {style},stroke:#71717a,color:#18181b" for name, style in _PALETTE.items()
+        ]
         return "\n".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -108,7 +119,13 @@ class Graph:
 def _family(state: State) -> str:
     if state.cached or state == State.MERGED:
         return "cached"
-    return "failed" if state == State.FAILED else "skipped" if state in (State.SKIPPED, State.CANCELLED) else "ran"
+    return (
+        "failed"
+        if state == State.FAILED
+        else "skipped"
+        if state in (State.SKIPPED, State.CANCELLED)
+        else "ran"
+    )
 
 
 def _png(dot: str) -> bytes:
@@ -119,4 +136,6 @@ def _png(dot: str) -> bytes:
     command = program()
     if command is None:
         raise UnsupportedError("a PNG needs graphviz: apt-get install graphviz, or save as .svg")
-    return subprocess.run([command, "-Tpng"], input=dot.encode(), capture_output=True, check=True, start_new_session=True).stdout
+    return subprocess.run(
+        [command, "-Tpng"], input=dot.encode(), capture_output=True, check=True, start_new_session=True
+    ).stdout

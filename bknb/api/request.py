@@ -28,10 +28,14 @@ def build_session(
     """
     context = options.context or "."
     if context.startswith(_REMOTE):
-        raise UnsupportedError(f"the context {context} is not a folder: contexts from git and http are not there yet; clone it and name the folder")
+        raise UnsupportedError(
+            f"the context {context} is not a folder: contexts from git and http are not there yet; clone it and name the folder"
+        )
     path = os.path.abspath(os.path.expanduser(context))
     if context != "-" and not os.path.isdir(path):
-        raise SourceError(f"the context {context} is not a folder: name the folder that COPY shall read, or '-' for none")
+        raise SourceError(
+            f"the context {context} is not a folder: name the folder that COPY shall read, or '-' for none"
+        )
     directories = {"context": LocalDirectory(path, tuple(withheld), files={} if context == "-" else None)}
     if dockerfile is not None:
         data = dockerfile if isinstance(dockerfile, bytes) else dockerfile.encode()
@@ -51,7 +55,13 @@ def build_session(
 
 
 def build_request(
-    options: BuildOptions, session: LocalSession, edge: Edge | None, *, llb: bool, origin: Origin, dockerfile: str | bytes | None
+    options: BuildOptions,
+    session: LocalSession,
+    edge: Edge | None,
+    *,
+    llb: bool,
+    origin: Origin,
+    dockerfile: str | bytes | None,
 ) -> SolveRequest:
     """What the builder is asked.
 
@@ -63,7 +73,11 @@ def build_request(
         opts["filename"] = os.path.basename(_dockerfile(options, session.directories["context"].path))
     for name, where in options.build_contexts.items():
         opts[f"context:{name}"] = where if where.startswith(_REMOTE) else f"local:{name}"
-    title = (options.tags[0] if options.tags else "") or options.target or (os.path.basename(options.file) if options.file else "")
+    title = (
+        (options.tags[0] if options.tags else "")
+        or options.target
+        or (os.path.basename(options.file) if options.file else "")
+    )
     return SolveRequest(
         frontend="" if llb else "dockerfile.v0",
         opts=opts,
@@ -104,14 +118,18 @@ def _export(output: Output, options: BuildOptions, names: str) -> ExportRequest:
             attrs[f"annotation.{key.removeprefix('manifest:')}"] = value
     if output.type == "image" and options.push:
         attrs["push"] = "true"
-    if "SOURCE_DATE_EPOCH" in options.build_args and options.build_args["SOURCE_DATE_EPOCH"]:
+    if options.build_args.get("SOURCE_DATE_EPOCH"):
         attrs.setdefault("source-date-epoch", options.build_args["SOURCE_DATE_EPOCH"] or "")
     return ExportRequest(output.type, attrs)
 
 
 def _dockerfile(options: BuildOptions, context: str) -> str:
     """Absolute path of the Dockerfile."""
-    path = os.path.abspath(os.path.expanduser(options.file)) if options.file else os.path.join(context, "Dockerfile")
+    path = (
+        os.path.abspath(os.path.expanduser(options.file))
+        if options.file
+        else os.path.join(context, "Dockerfile")
+    )
     if not options.file and not os.path.exists(path) and os.path.exists(os.path.join(context, "dockerfile")):
         path = os.path.join(context, "dockerfile")
     if not os.path.exists(path):
@@ -129,6 +147,8 @@ def redact(words: Sequence[str]) -> str:
     for word in words:
         option, separator, rest = word.partition("=") if word.startswith("--build-arg=") else ("", "", word)
         name, equals, _ = rest.partition("=")
-        secret = equals and any(hint in name.lower().replace("_", "").replace("-", "") for hint in _SECRET_WORDS)
+        secret = equals and any(
+            hint in name.lower().replace("_", "").replace("-", "") for hint in _SECRET_WORDS
+        )
         out.append(f"{option}{separator}{name}=***" if secret and not name.startswith("-") else word)
     return " ".join(out)

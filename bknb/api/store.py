@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bknb.builder.local import LocalBuilder
+from bknb.events import Outcome
+from bknb.reference import Reference
 
 if TYPE_CHECKING:
     import pandas
 
     from bknb.api.client import Client
+
+
+_CACHED = frozenset((Outcome.DEFINITION, Outcome.CONTENT, Outcome.REMOTE))
 
 
 def images(client: Client) -> pandas.DataFrame:
@@ -19,7 +24,7 @@ def images(client: Client) -> pandas.DataFrame:
     async def look(builder: LocalBuilder) -> list[dict[str, object]]:
         return [
             {
-                "name": image.reference.familiar,
+                "name": Reference.parse(image.name).familiar,
                 "digest": image.target.digest.short,
                 "size": builder.image_size(image.target),
                 "created": pandas.Timestamp(image.updated, unit="s").floor("s"),
@@ -35,13 +40,14 @@ def disk_usage(client: Client) -> pandas.DataFrame:
     import pandas
 
     async def look(builder: LocalBuilder) -> list[dict[str, object]]:
+        held = builder.parts.refs.records.held()
         return [
             {
-                "id": record.id[:12], "kind": record.kind, "size": record.size, "in_use": record.in_use, "uses": record.uses,
+                "id": record.id[:12], "kind": record.type, "size": record.size, "in_use": record.id in held, "uses": record.uses,
                 "created": pandas.Timestamp(record.created, unit="s").floor("s"), "last_used": pandas.Timestamp(record.used, unit="s").floor("s"),
                 "description": record.description,
             }
-            for record in await builder.parts.refs.walk()
+            for record in builder.parts.refs.records.all()
         ]  # fmt: skip
 
     columns = ["id", "kind", "size", "in_use", "uses", "created", "last_used", "description"]
@@ -71,10 +77,12 @@ def history(client: Client) -> pandas.DataFrame:
         return [
             {
                 "id": record.id, "started": pandas.Timestamp(record.started, unit="s").floor("s"), "title": record.title,
-                "seconds": round(record.finished - record.started, 2), "cached": record.cached_steps, "steps": record.steps_count,
+                "seconds": round(record.finished - record.started, 2), "cached": sum(step.outcome in _CACHED for step in record.steps), "steps": sum(bool(step.command) for step in record.steps),
                 "error": record.error,
             }
             for record in builder.parts.history.walk()
         ]  # fmt: skip
 
-    return pandas.DataFrame(client.call(look), columns=["id", "started", "title", "seconds", "cached", "steps", "error"])
+    return pandas.DataFrame(
+        client.call(look), columns=["id", "started", "title", "seconds", "cached", "steps", "error"]
+    )

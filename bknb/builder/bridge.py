@@ -7,18 +7,19 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from bknb import beneath
 from bknb.digest import Digest
-from bknb.errors import PathError, SourceError
+from bknb.errors import PathError, SourceError, UnsupportedError
 from bknb.events import Emit, Outcome, VertexEvent
 from bknb.llb.ops import SourceOp
 from bknb.llb.vertex import Edge
 from bknb.platforms import Platform
-from bknb.protocols import ImageConfigAnswer, Job, LocalDirectory, Mounts, Ref, SourceMetaAnswer
+from bknb.protocols import ImageConfigAnswer, LocalDirectory, Mounts, Ref, Session, SourceMetaAnswer
 from bknb.worker.worker import LocalWorker
 
+T = TypeVar("T")
 LIMIT = 16 << 20
 """Largest file that a frontend reads, in bytes (solver/llbsolver/bridge.go reads Dockerfiles whole)."""
 
@@ -70,6 +71,19 @@ class DirectoryRef:
             raise SourceError(f"cannot read {name} in {self.directory.path} ({error.strerror})") from None
 
 
+class Serving(Protocol):
+    """The part of a job that a bridge needs."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def session(self) -> Session: ...
+
+    @property
+    def emit(self) -> Emit: ...
+
+
 @dataclass(frozen=True, slots=True)
 class LocalBridge:
     """The bridge of one job.
@@ -82,7 +96,7 @@ class LocalBridge:
         seen: the files of the client that it has read.
     """
 
-    job: Job
+    job: Serving
     platforms: tuple[Platform, ...]
     solve_edge: Callable[[Edge], Awaitable[Ref | None]]
     resolve_image: Callable[..., Awaitable[ImageConfigAnswer]]
@@ -101,18 +115,32 @@ class LocalBridge:
         return self.job.emit
 
     async def resolve_image_config(
-        self, reference: str, *, platform: Platform | None, resolve_mode: str, log_name: str
+        self,
+        reference: str,
+        *,
+        platform: Platform | None,
+        resolve_mode: str,
+        log_name: str,
+        oci_store: str = "",
     ) -> ImageConfigAnswer:
         """Look an image up, as a vertex that people see."""
+        if oci_store:
+            raise UnsupportedError(
+                f"{reference} is in a layout of the client, and contexts from oci-layout:// are not there yet"
+            )
 
         async def look(note: list[str]) -> ImageConfigAnswer:
-            answer = await self.resolve_image(self.job, reference, platform=platform, resolve_mode=resolve_mode)
+            answer = await self.resolve_image(
+                self.job, reference, platform=platform, resolve_mode=resolve_mode
+            )
             note.append(answer.note)
             return answer
 
         return await self._shown(log_name or f"[internal] load metadata for {reference}", look)
 
-    async def resolve_source_meta(self, identifier: str, attrs: Mapping[str, str], *, log_name: str) -> SourceMetaAnswer:
+    async def resolve_source_meta(
+        self, identifier: str, attrs: Mapping[str, str], *, log_name: str
+    ) -> SourceMetaAnswer:
         """Look a git or http source up."""
         return SourceMetaAnswer(identifier)
 
@@ -125,10 +153,14 @@ class LocalBridge:
             async def look(note: list[str]) -> Ref:
                 directory = await self.job.session.local(name)
                 if directory is None:
-                    raise SourceError(f"the client gave no folder called {name!r}: say CONTEXT, or --build-context {name}=FOLDER")
+                    raise SourceError(
+                        f"the client gave no folder called {name!r}: say CONTEXT, or --build-context {name}=FOLDER"
+                    )
                 return DirectoryRef(directory)
 
-            return await self._shown(edge.vertex.meta.name or f"[internal] load {name}", look, edge.vertex.digest)
+            return await self._shown(
+                edge.vertex.meta.name or f"[internal] load {name}", look, edge.vertex.digest
+            )
         ref = await self.solve_edge(edge)
         if ref is not None:
             self.held.append(ref)
@@ -160,7 +192,9 @@ class LocalBridge:
         while self.held:
             await self.held.pop().release()
 
-    async def _shown(self, name: str, look: Callable[[list[str]], Awaitable[Any]], digest: Digest | None = None) -> Any:
+    async def _shown(
+        self, name: str, look: Callable[[list[str]], Awaitable[T]], digest: Digest | None = None
+    ) -> T:
         vertex = digest or Digest.of_text(f"{self.job.id}:{name}")
         started = time.time()
         self.emit(VertexEvent(vertex, name, kind="internal", started=started))
@@ -168,10 +202,39 @@ class LocalBridge:
         try:
             found = await look(note)
         except asyncio.CancelledError:
-            self.emit(VertexEvent(vertex, name, kind="internal", started=started, completed=time.time(), outcome=Outcome.CANCELLED))
+            self.emit(
+                VertexEvent(
+                    vertex,
+                    name,
+                    kind="internal",
+                    started=started,
+                    completed=time.time(),
+                    outcome=Outcome.CANCELLED,
+                )
+            )
             raise
         except Exception as error:
-            self.emit(VertexEvent(vertex, name, kind="internal", started=started, completed=time.time(), outcome=Outcome.FAILED, error=str(error)))
+            self.emit(
+                VertexEvent(
+                    vertex,
+                    name,
+                    kind="internal",
+                    started=started,
+                    completed=time.time(),
+                    outcome=Outcome.FAILED,
+                    error=str(error),
+                )
+            )
             raise
-        self.emit(VertexEvent(vertex, name, kind="internal", started=started, completed=time.time(), outcome=Outcome.RAN, note="".join(note)))
+        self.emit(
+            VertexEvent(
+                vertex,
+                name,
+                kind="internal",
+                started=started,
+                completed=time.time(),
+                outcome=Outcome.RAN,
+                note="".join(note),
+            )
+        )
         return found

@@ -21,7 +21,19 @@ from bknb.digest import Digest
 from bknb.errors import BknbError, DockerfileError, StepError, UnsupportedError
 from bknb.events import BuildEvent, Emit, Outcome, VertexEvent, WarningEvent
 from bknb.history import Recorder, new_id
-from bknb.protocols import ExportInput, ExportRequest, FrontendRequest, FrontendResult, Job, PlatformResult, Ref, Session, SolveRequest, SolveResult
+from bknb.oci.types import Descriptor, Index, parse_document
+from bknb.protocols import (
+    ExportInput,
+    ExportRequest,
+    FrontendRequest,
+    FrontendResult,
+    Job,
+    PlatformResult,
+    Ref,
+    Session,
+    SolveRequest,
+    SolveResult,
+)
 from bknb.settings import Settings
 from bknb.solver.job import Job as SolverJob
 
@@ -63,9 +75,46 @@ class LocalBuilder:
             layer = await self.parts.snapshotter.layer(layers[-1]) if layers else None
             if layer is None:
                 return ()
-            return tuple(await self.parts.shim.call("views.layer", path=layer.path, marks=layer.marks, limit=limit))
+            return tuple(
+                await self.parts.shim.call("views.layer", path=layer.path, marks=layer.marks, limit=limit)
+            )
         finally:
             await ref.release()
+
+    def image_size(self, target: Descriptor) -> int:
+        """Bytes of an image's layers, compressed; 0 where its manifest is gone."""
+        return sum(layer.size for layer in self._layers(target))
+
+    def _layers(self, target: Descriptor) -> Sequence[Descriptor]:
+        content = self.parts.content
+        if content.info(target.digest) is None:
+            return ()
+        document = parse_document(content.read(target.digest), target.media_type)
+        if isinstance(document, Index):
+            return [layer for manifest in document.manifests for layer in self._layers(manifest)]
+        return document.layers
+
+    async def prune(self, *, everything: bool) -> tuple[int, int]:
+        """Remove results that nobody holds and no named image is made of; returns their number and bytes.
+
+        Args:
+            everything: cache mounts too.
+        """
+        refs, records = self.parts.refs, self.parts.refs.records
+        needed = {
+            layer.digest for image in self.parts.image_store.walk() for layer in self._layers(image.target)
+        }
+        count = freed = 0
+        for record in reversed(records.all()):  # what stands on others comes after them
+            if record.type == "exec.cachemount" and not everything:
+                continue
+            if any(blob.descriptor.digest in needed for blob in records.blobs(record.id)):
+                continue
+            if await refs.remove(record.id):
+                self.parts.store.forget(record.id)
+                count += 1
+                freed += record.size or 0
+        return count, freed
 
     async def get(self, id: str) -> Ref | None:
         """A hold on a result by its record id; None if it is gone."""
@@ -76,7 +125,7 @@ class LocalBuilder:
 class _Done:
     """What one build has come to so far."""
 
-    frontend: FrontendResult = FrontendResult()
+    frontend: FrontendResult = dataclasses.field(default_factory=FrontendResult)
     results: Mapping[Digest, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     exports: tuple[Mapping[str, str], ...] = ()
     failed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
@@ -112,19 +161,32 @@ class _Build:
                 raise
             error = _first(known)
         finally:
-            self.stream(
-                dataclasses.replace(
-                    begin, time=time.time(), finished=True, cancelled=cancelled, result=self._result_digest(),
-                    error="" if error is None else str(error), **self._header(),
-                )
-            )  # fmt: skip
+            end = dataclasses.replace(
+                begin,
+                time=time.time(),
+                finished=True,
+                cancelled=cancelled,
+                result=self._result_digest(),
+                error="" if error is None else str(error),
+            )
+            self.stream(self._headed(end))
             self._record(error, cancelled)
-        return SolveResult(self.id, self.done.frontend, self.done.exports, self.done.results, error, self.done.failed)
+        return SolveResult(
+            self.id, self.done.frontend, self.done.exports, self.done.results, error, self.done.failed
+        )
 
     async def _serve(self, begin: BuildEvent) -> None:
         limit = self.request.max_parallelism
-        async with self.parts.solver.job(self.id, self.session, self.stream, parallelism=limit, describe=self.stream.describe) as job:
-            bridge = LocalBridge(job, self.parts.worker.platforms, job.solve, self.parts.images.resolve_image_config, self.parts.worker)
+        async with self.parts.solver.job(
+            self.id, self.session, self.stream, parallelism=limit, describe=self.stream.describe
+        ) as job:
+            bridge = LocalBridge(
+                job,
+                self.parts.worker.platforms,
+                job.solve,
+                self.parts.images.resolve_image_config,
+                self.parts.worker,
+            )
             with self.parts.worker.granted(self.id, self.request.entitlements):
                 try:
                     self.done.frontend = await self._compile(bridge)
@@ -145,7 +207,9 @@ class _Build:
             return FrontendResult((PlatformResult(None, self.request.edge),))
         frontend = self.parts.frontends.get(self.request.frontend)
         if frontend is None:
-            raise UnsupportedError(f"frontend {self.request.frontend!r} is not there: use dockerfile.v0; frontends as images are not run yet")
+            raise UnsupportedError(
+                f"frontend {self.request.frontend!r} is not there: use dockerfile.v0; frontends as images are not run yet"
+            )
         try:
             found = await frontend.solve(FrontendRequest(self.request.opts), bridge)
         except DockerfileError as error:
@@ -162,7 +226,7 @@ class _Build:
     def _announce(self, begin: BuildEvent) -> None:
         """Say what there is to do before any of it starts: the graph, what is skipped, what the checks found."""
         found = self.done.frontend
-        self.stream(dataclasses.replace(begin, **self._header()))
+        self.stream(self._headed(begin))
         self.stream.know(found.vertices)
         for result in found.results:
             self.stream.announce(result.edge)
@@ -212,7 +276,11 @@ class _Build:
         responses: list[Mapping[str, str]] = []
         finalizers = []
         for number, export in enumerate(self.request.exports):
-            finalizers.append(await self._shown(f"exporting to {_words(export)}", number, self.parts.exporter(export).export(inputs, job)))
+            finalizers.append(
+                await self._shown(
+                    f"exporting to {_words(export)}", number, self.parts.exporter(export).export(inputs, job)
+                )
+            )
         for number, finalize in enumerate(finalizers):
             responses.append(await self._shown("", number, finalize()))
         return tuple(responses)
@@ -226,7 +294,14 @@ class _Build:
             answer = await work
         except BaseException as error:
             outcome = Outcome.CANCELLED if isinstance(error, asyncio.CancelledError) else Outcome.FAILED
-            self.stream(dataclasses.replace(event, completed=time.time(), outcome=outcome, error="" if outcome == Outcome.CANCELLED else str(error)))
+            self.stream(
+                dataclasses.replace(
+                    event,
+                    completed=time.time(),
+                    outcome=outcome,
+                    error="" if outcome == Outcome.CANCELLED else str(error),
+                )
+            )
             raise
         self.stream(dataclasses.replace(event, completed=time.time(), outcome=Outcome.RAN))
         return answer
@@ -241,13 +316,15 @@ class _Build:
                 await ref.release()
         error.inputs = error.outputs = ()
 
-    def _header(self) -> dict[str, str]:
+    def _headed(self, event: BuildEvent) -> BuildEvent:
+        """The event with what is known of the source by now."""
         found = self.done.frontend
-        return {
-            "dockerfile": found.source.decode(errors="replace"),
-            "filename": found.filename,
-            "frontend": f"built-in {self.parts.frontend_version}" if self.request.frontend else "",
-        }
+        return dataclasses.replace(
+            event,
+            dockerfile=found.source.decode(errors="replace"),
+            filename=found.filename,
+            frontend=f"built-in {self.parts.frontend_version}" if self.request.frontend else "",
+        )
 
     def _result_digest(self) -> str:
         for response in self.done.exports:
@@ -256,7 +333,9 @@ class _Build:
         return ""
 
     def _record(self, error: BknbError | None, cancelled: bool) -> None:
-        Recorder(self.parts.history).save(self.id, self.request, self.done.frontend, self.stream.events, self.done.results, error, cancelled)
+        Recorder(self.parts.history).save(
+            self.id, self.request, self.done.frontend, self.stream.events, self.done.results, error, cancelled
+        )
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BknbError:

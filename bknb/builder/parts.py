@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform as host
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -13,13 +12,13 @@ from bknb.cache.refs import DiskRefStore
 from bknb.cache.store import SqliteCacheStore
 from bknb.content.images import ImageStore
 from bknb.content.store import DiskContentStore
-from bknb.errors import StoreError, UnsupportedError
+from bknb.errors import UnsupportedError
 from bknb.executor.run import ShimExecutor
 from bknb.executor.shim import ShimProcess
 from bknb.exporter import open_exporter
 from bknb.frontend.dockerfile.frontend import DockerfileFrontend
 from bknb.history import History
-from bknb.layers import DiskLayers
+from bknb.layers import ShimLayers
 from bknb.platforms import Platform
 from bknb.protocols import Exporter, ExportRequest, Frontend
 from bknb.registry.client import RegistryClient
@@ -44,6 +43,7 @@ class Parts:
     content: DiskContentStore
     shim: ShimProcess
     executor: ShimExecutor
+    layers: ShimLayers
     refs: DiskRefStore
     snapshotter: LayeredSnapshotter
     images: ImageSource
@@ -74,14 +74,17 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
         UnsupportedError: this machine is no Linux.
     """
     if host.system() != "Linux":
-        raise UnsupportedError(f"steps run on Linux only, and this is {host.system()}: compile and look with --llb; remote builders are to come")
+        raise UnsupportedError(
+            f"steps run on Linux only, and this is {host.system()}: compile and look with --llb; remote builders are to come"
+        )
     root = Path(settings.root)
     content = DiskContentStore(root / "content")
     shim = await stack.enter_async_context(ShimProcess(root))
     executor = ShimExecutor(shim)
     snapshotter = await open_snapshotter(root / "snapshots", shim)
     stack.push_async_callback(snapshotter.aclose)
-    layers = DiskLayers(content, shim)
+    layers = ShimLayers(shim, content)
+    stack.callback(layers.close)
     refs = await DiskRefStore.open(root / "refs", snapshotter, content, layers)
     stack.push_async_callback(refs.aclose)
     if settings.offline:
@@ -97,16 +100,38 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
     stack.push_async_callback(local.aclose)
     hasher = ContentHasher(shim, local.tree)
     worker = LocalWorker(
-        settings=settings, refs=refs, shim=shim, executor=executor, sources=(images, local), hasher=hasher, platforms=(platform,)
+        settings=settings,
+        refs=refs,
+        shim=shim,
+        executor=executor,
+        sources=(images, local),
+        hasher=hasher,
+        platforms=(platform,),
     )
     store = SqliteCacheStore(root / "cache.db")
     stack.callback(store.close)
-    solver = await stack.enter_async_context(Solver(worker, store, limiter=Slots(settings.max_parallelism or None)))
+    solver = await stack.enter_async_context(
+        Solver(worker, store, limiter=Slots(settings.max_parallelism or None))
+    )
     history = History(root / "history.db")
     stack.callback(history.close)
     frontend = DockerfileFrontend()
     return Parts(
-        settings, content, shim, executor, refs, snapshotter, images, image_store, store, worker, solver, history, client, {frontend.name: frontend}
+        settings=settings,
+        content=content,
+        shim=shim,
+        executor=executor,
+        layers=layers,
+        refs=refs,
+        snapshotter=snapshotter,
+        images=images,
+        image_store=image_store,
+        store=store,
+        worker=worker,
+        solver=solver,
+        history=history,
+        client=client,
+        frontends={frontend.name: frontend},
     )
 
 

@@ -14,7 +14,14 @@ from bknb.protocols import VertexInfo
 _KINDS: Mapping[type, str] = {
     ops.ExecOp: "exec", ops.FileOp: "file", ops.MergeOp: "merge", ops.DiffOp: "diff", ops.BuildOp: "build", ops.PassthroughOp: "passthrough",
 }  # fmt: skip
-_SCHEMES = {"docker-image": "image", "oci-layout": "image", "local": "local", "git": "git", "http": "http", "https": "http"}
+_SCHEMES = {
+    "docker-image": "image",
+    "oci-layout": "image",
+    "local": "local",
+    "git": "git",
+    "http": "http",
+    "https": "http",
+}
 
 
 class Stream:
@@ -49,7 +56,9 @@ class Stream:
             "kind": kind(vertex),
             "stage": info.stage if info else "",
             "command": info.command if info else "",
-            "ranges": info.ranges if info else tuple(r for location in vertex.locations for r in location.ranges),
+            "ranges": info.ranges
+            if info
+            else tuple(r for location in vertex.locations for r in location.ranges),
             "progress_group": group.id if group else "",
         }
 
@@ -97,8 +106,19 @@ def describe(vertex: Vertex) -> str:
         case ops.ExecOp(meta):
             return " ".join(meta.args) if meta else "exec"
         case ops.FileOp(actions):
-            words = {ops.CopyAction: "copy", ops.MkFileAction: "mkfile", ops.MkDirAction: "mkdir", ops.RmAction: "rm", ops.SymlinkAction: "symlink"}
-            return ", ".join(f"{words[type(a.action)]} {_path(a.action)}" for a in actions if a.action is not None) or "file"
+            words = {
+                ops.CopyAction: "copy",
+                ops.MkFileAction: "mkfile",
+                ops.MkDirAction: "mkdir",
+                ops.RmAction: "rm",
+                ops.SymlinkAction: "symlink",
+            }
+            return (
+                ", ".join(
+                    f"{words[type(a.action)]} {_path(a.action)}" for a in actions if a.action is not None
+                )
+                or "file"
+            )
         case op:
             return _KINDS[type(op)]
 

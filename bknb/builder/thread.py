@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -58,11 +59,12 @@ class Running(Generic[T]):
         except KeyboardInterrupt:
             self.cancel()
             clean = False
-            try:
+            with contextlib.suppress(KeyboardInterrupt):  # a second one: do not wait any longer
                 clean = self.finished.wait(grace)
-            except KeyboardInterrupt:
-                pass
-            raise BuildCancelled("Build cancelled." if clean else "Build cancelled; its clean-up goes on in the background.", clean=clean) from None
+            raise BuildCancelled(
+                "Build cancelled." if clean else "Build cancelled; its clean-up goes on in the background.",
+                clean=clean,
+            ) from None
         except concurrent.futures.CancelledError:
             raise BuildCancelled() from None
         finally:
@@ -87,7 +89,9 @@ class SolverThread:
         loop = self._ready()
         if threading.current_thread() is self._thread:
             coroutine.close()
-            raise BknbError("a build cannot be started and waited for from inside of a build: await it instead")
+            raise BknbError(
+                "a build cannot be started and waited for from inside of a build: await it instead"
+            )
         finished = threading.Event()
         tasks: list[asyncio.Task[T]] = []
 
@@ -120,7 +124,9 @@ class SolverThread:
         with self._lock:
             if self._loop is None or self._thread is None or not self._thread.is_alive():
                 ready = threading.Event()
-                self._thread = threading.Thread(target=self._main, args=(ready,), name="bknb-solver", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._main, args=(ready,), name="bknb-solver", daemon=True
+                )
                 self._thread.start()
                 ready.wait()
             assert self._loop is not None

@@ -40,7 +40,11 @@ def state_folder(wanted: str = "", *, mountinfo: str = "/proc/self/mountinfo") -
     Raises:
         StoreError: it cannot be made or written.
     """
-    path = os.path.abspath(os.path.expanduser(wanted or os.environ.get("BKNB_ROOT", "") or platformdirs.user_data_dir("bknb", appauthor=False)))
+    path = os.path.abspath(
+        os.path.expanduser(
+            wanted or os.environ.get("BKNB_ROOT", "") or platformdirs.user_data_dir("bknb", appauthor=False)
+        )
+    )
     note = ""
     kind = file_system(path, mountinfo)
     if kind in _NETWORK:
@@ -51,11 +55,17 @@ def state_folder(wanted: str = "", *, mountinfo: str = "/proc/self/mountinfo") -
         os.makedirs(path, mode=0o700, exist_ok=True)
         info = os.stat(path, follow_symlinks=False)
     except OSError as error:
-        raise StoreError(f"the state folder {path} cannot be made ({error.strerror}): set %config Bknb.root or BKNB_ROOT to a folder of yours") from None
+        raise StoreError(
+            f"the state folder {path} cannot be made ({error.strerror}): set %config Bknb.root or BKNB_ROOT to a folder of yours"
+        ) from None
     if note and (not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid()):
-        raise StoreError(f"{path} belongs to somebody else: set %config Bknb.root or BKNB_ROOT to a folder of yours")
+        raise StoreError(
+            f"{path} belongs to somebody else: set %config Bknb.root or BKNB_ROOT to a folder of yours"
+        )
     if not os.access(path, os.W_OK | os.X_OK):
-        raise StoreError(f"the state folder {path} is not writable: set %config Bknb.root or BKNB_ROOT to a folder of yours")
+        raise StoreError(
+            f"the state folder {path} is not writable: set %config Bknb.root or BKNB_ROOT to a folder of yours"
+        )
     return StateFolder(path, note)
 
 
@@ -72,7 +82,13 @@ def file_system(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
         fields = left.split()
         if len(fields) < 5 or not right:
             continue
-        point = fields[4].replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+        point = (
+            fields[4]
+            .replace("\\040", " ")
+            .replace("\\011", "\t")
+            .replace("\\012", "\n")
+            .replace("\\134", "\\")
+        )
         if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
             best, kind = point, right.split()[0]
     return kind

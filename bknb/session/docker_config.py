@@ -23,13 +23,19 @@ _HELPER = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 async def credentials(host: str, environ: Mapping[str, str]) -> Credentials | None:
     """The login for a registry host, or None. A broken file or helper counts as none."""
-    names = ("https://index.docker.io/v1/", "docker.io", "index.docker.io") if host in _HUB else (host, f"https://{host}", f"http://{host}", f"https://{host}/v1/", f"https://{host}/v2/")
+    names = (
+        ("https://index.docker.io/v1/", "docker.io", "index.docker.io")
+        if host in _HUB
+        else (host, f"https://{host}", f"http://{host}", f"https://{host}/v1/", f"https://{host}/v2/")
+    )
     for path in _paths(environ):
         config = _read(path)
         helpers = config.get("credHelpers")
         for name in names:
             helper = helpers.get(name) if isinstance(helpers, dict) else None
-            found = await _from_helper(helper or config.get("credsStore"), name) or _from_auths(config.get("auths"), name)
+            found = await _from_helper(helper or config.get("credsStore"), name) or _from_auths(
+                config.get("auths"), name
+            )
             if found is not None:
                 return found
     return None
@@ -37,7 +43,9 @@ async def credentials(host: str, environ: Mapping[str, str]) -> Credentials | No
 
 def _paths(environ: Mapping[str, str]) -> tuple[str, ...]:
     home = environ.get("DOCKER_CONFIG") or os.path.join(environ.get("HOME", ""), ".docker")
-    return tuple(path for path in (environ.get("REGISTRY_AUTH_FILE", ""), os.path.join(home, "config.json")) if path)
+    return tuple(
+        path for path in (environ.get("REGISTRY_AUTH_FILE", ""), os.path.join(home, "config.json")) if path
+    )
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -42,7 +42,9 @@ class SecretSource:
         except OSError as error:
             raise SourceError(f"secret {name}: {self.file} cannot be read ({error.strerror})") from None
         if len(data) > SECRET_LIMIT:
-            raise SourceError(f"secret {name}: {self.file} has {len(data)} bytes; a secret has at most {SECRET_LIMIT}")
+            raise SourceError(
+                f"secret {name}: {self.file} has {len(data)} bytes; a secret has at most {SECRET_LIMIT}"
+            )
         return data
 
 
@@ -93,7 +95,9 @@ def parse_secret(text: str) -> tuple[str, SecretSource]:
     for part in text.split(","):
         key, equals, value = part.partition("=")
         if not equals:
-            raise UsageError(f"--secret {text}: {part!r} is not key=value; write id=NAME,src=FILE or id=NAME,env=VARIABLE")
+            raise UsageError(
+                f"--secret {text}: {part!r} is not key=value; write id=NAME,src=FILE or id=NAME,env=VARIABLE"
+            )
         fields["src" if key in ("source", "src") else key] = value
     unknown = set(fields) - {"id", "src", "env", "type"}
     if unknown or not fields.get("id"):
@@ -120,7 +124,9 @@ def parse_ssh(text: str, environ: Mapping[str, str]) -> tuple[str, str]:
     if not equals:
         path = environ.get("SSH_AUTH_SOCK", "")
         if not path:
-            raise UsageError(f"--ssh {text}: no agent is running (SSH_AUTH_SOCK is not set); write {id}=PATH of its socket")
+            raise UsageError(
+                f"--ssh {text}: no agent is running (SSH_AUTH_SOCK is not set); write {id}=PATH of its socket"
+            )
     if "," in path or not Path(path).is_socket():
         raise UsageError(f"--ssh {text}: {path} is not an agent's socket")
     return id or "default", os.path.abspath(path)

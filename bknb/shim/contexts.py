@@ -24,11 +24,18 @@ _IGNORED_XATTRS = ("com.apple.", "security.selinux", "system.")
 
 
 def sync(
-    context: Context, fds: list[int], source: str, target: trees.Mounts, remove: list[str], copy: list[list[str]]
+    context: Context,
+    fds: list[int],
+    source: str,
+    target: trees.Mounts,
+    remove: list[str],
+    copy: list[list[str]],
 ) -> list[Any]:
     """Remove paths, then copy paths, parents first.
 
     Args:
+        context: of the request.
+        fds: none.
         source: the client's folder.
         target: the tree that is written.
         remove: paths that are gone; a folder goes with all that is in it.
@@ -53,11 +60,14 @@ def sync(
                     entry = _link(root, tree.fd, path, link) if link else _copy(root, tree.fd, path, buffer)
                 except FileNotFoundError as error:
                     if beneath.exists(root, path):
-                        raise Failure("SourceError", f"cannot copy {path} of the context: {error.strerror}") from None
+                        raise Failure(
+                            "SourceError", f"cannot copy {path} of the context: {error.strerror}"
+                        ) from None
                     continue
                 except PermissionError:
                     raise Failure(
-                        "PathError", f"cannot read {path} of the context {source}: make it readable, or put it in .dockerignore"
+                        "PathError",
+                        f"cannot read {path} of the context {source}: make it readable, or put it in .dockerignore",
                     ) from None
                 done.append(entry)
             _restore_times(root, tree.fd, [entry[0] for entry in done if modes.S_ISDIR(entry[1])])
@@ -112,7 +122,9 @@ def _copy_file(above: int, name: str, target: int, path: str, buffer: bytearray)
 
 
 def _header(info: os.stat_result, size: int, xattrs: dict[str, str]) -> bytes:
-    return tarsum.header(info.st_mode, size=size, xattrs={key: bytes.fromhex(value) for key, value in xattrs.items()})
+    return tarsum.header(
+        info.st_mode, size=size, xattrs={key: bytes.fromhex(value) for key, value in xattrs.items()}
+    )
 
 
 def _copy_bytes(fd: int, out: int, buffer: bytearray, header: bytes) -> tuple[int, str]:

@@ -44,7 +44,9 @@ def list_folder(context: Context, fds: list[int], *, mounts: trees.Mounts, path:
             raise _failure(path, error) from None
         try:
             base = "/" + path.strip("/")
-            return [_describe(context, fd, name, base.rstrip("/") + "/" + name) for name in sorted(os.listdir(fd))]
+            return [
+                _describe(context, fd, name, base.rstrip("/") + "/" + name) for name in sorted(os.listdir(fd))
+            ]
         finally:
             os.close(fd)
 
@@ -107,7 +109,15 @@ def _entry(owners: Owners, directory: int, name: str, path: str) -> list[Any]:
     truth = owners.state(directory, name, info) if name != "." else info
     link = os.readlink(name, dir_fd=directory) if modes.S_ISLNK(truth.st_mode) else ""
     size = truth.st_size if modes.S_ISREG(truth.st_mode) else 0
-    return [path, truth.st_mode, truth.st_uid, truth.st_gid, size, link, _xattrs(directory, name, truth.st_mode)]
+    return [
+        path,
+        truth.st_mode,
+        truth.st_uid,
+        truth.st_gid,
+        size,
+        link,
+        _xattrs(directory, name, truth.st_mode),
+    ]
 
 
 def _xattrs(directory: int, name: str, mode: int) -> dict[str, str]:
@@ -126,7 +136,9 @@ def _xattrs(directory: int, name: str, mode: int) -> dict[str, str]:
     return found
 
 
-def hash_files(context: Context, fds: list[int], *, mounts: trees.Mounts, files: list[list[str]]) -> dict[str, str]:
+def hash_files(
+    context: Context, fds: list[int], *, mounts: trees.Mounts, files: list[list[str]]
+) -> dict[str, str]:
     """sha256 of a header (base64) followed by the bytes, for each pair of path and header.
 
     Raises:
@@ -178,7 +190,8 @@ def changes(context: Context, fds: list[int], *, lower: trees.Mounts, upper: tre
 
 def layer(context: Context, fds: list[int], *, path: str, marks: str, limit: int) -> list[str]:
     """What a layer directory changes: ``+ /path`` for what it has, ``- /path`` for what it takes away; folders that
-    only lead to others are left out. At most `limit` lines, and one that says how many more there are."""
+    only lead to others are left out. At most `limit` lines, and one that says how many more there are.
+    """
     found: list[str] = []
     spelling = marks_of(marks)
     root = beneath.open_root(path)
@@ -188,7 +201,11 @@ def layer(context: Context, fds: list[int], *, path: str, marks: str, limit: int
             listing = spelling.listing(directory)
             above = at.rstrip("/")
             found += [f"- {above}/{name}" for name in sorted(listing.gone)]
-            found += [f"+ {above}/{name}" for name, entry in sorted(listing.entries.items()) if not entry.is_dir(follow_symlinks=False)]
+            found += [
+                f"+ {above}/{name}"
+                for name, entry in sorted(listing.entries.items())
+                if not entry.is_dir(follow_symlinks=False)
+            ]
             if not listing.entries and not listing.gone and at != "/":
                 found.append(f"+ {at}/")
             entries[:] = [entry for entry in entries if entry.name in listing.entries]
@@ -206,11 +223,20 @@ def _listing(context: Context, mounts: trees.Mounts) -> dict[str, tuple[Any, ...
         for path, directory, entries in beneath.walk(tree.fd):
             context.check()
             for entry in entries:
-                info = owners.state(directory, entry.name, os.stat(entry.name, dir_fd=directory, follow_symlinks=False))
+                info = owners.state(
+                    directory, entry.name, os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
+                )
                 is_dir = modes.S_ISDIR(info.st_mode)
                 link = os.readlink(entry.name, dir_fd=directory) if modes.S_ISLNK(info.st_mode) else ""
                 size, time = (0, 0) if is_dir else (info.st_size, info.st_mtime_ns)
-                found[f"{path.rstrip('/')}/{entry.name}"] = (info.st_mode, info.st_uid, info.st_gid, size, link, time)
+                found[f"{path.rstrip('/')}/{entry.name}"] = (
+                    info.st_mode,
+                    info.st_uid,
+                    info.st_gid,
+                    size,
+                    link,
+                    time,
+                )
     return found
 
 

@@ -88,7 +88,11 @@ class LocalSource:
         """One map, which nothing matches."""
         op = _source(vertex)
         preimage = json.dumps(
-            {"session": job.session.id, **{key: op.attrs[key] for key in sorted(op.attrs)}, "identifier": op.identifier},
+            {
+                "session": job.session.id,
+                **{key: op.attrs[key] for key in sorted(op.attrs)},
+                "identifier": op.identifier,
+            },
             separators=(",", ":"),
         )
         yield CacheMap(Digest("random:" + Digest.of_text(preimage).hex), plaintext=preimage)
@@ -108,25 +112,44 @@ class LocalSource:
         name = op.identifier.removeprefix("local://")
         directory = await job.session.local(name)
         if directory is None:
-            raise SourceError(f"the client gave no folder called {name!r}: say CONTEXT, or --build-context {name}=FOLDER")
+            raise SourceError(
+                f"the client gave no folder called {name!r}: say CONTEXT, or --build-context {name}=FOLDER"
+            )
         wanted = _filter(op, directory)
         if directory.files is None and not os.path.isdir(directory.path):
-            raise SourceError(f"the context {directory.path} is not a folder: say which folder COPY shall read")
-        key = Digest.of_text(json.dumps([name, op.attrs.get("local.sharedkeyhint", ""), directory.path, directory.shared_key, sorted((directory.files or {}))])).hex
+            raise SourceError(
+                f"the context {directory.path} is not a folder: say which folder COPY shall read"
+            )
+        key = Digest.of_text(
+            json.dumps(
+                [
+                    name,
+                    op.attrs.get("local.sharedkeyhint", ""),
+                    directory.path,
+                    directory.shared_key,
+                    sorted(directory.files or {}),
+                ]
+            )
+        ).hex
         async with self._locks.setdefault(key, asyncio.Lock()):
             return await self._sync(key, directory, wanted, vertex, job)
 
-    async def _sync(self, key: str, directory: LocalDirectory, wanted: ContextFilter, vertex: Vertex, job: Job) -> Ref:
+    async def _sync(
+        self, key: str, directory: LocalDirectory, wanted: ContextFilter, vertex: Vertex, job: Job
+    ) -> Ref:
         started = time.time()
         found = await asyncio.to_thread(scan, directory.path, wanted) if directory.files is None else Scan()
         if found.withheld:
-            job.emit(DecisionEvent(0, vertex.digest, Phase.FILTER, "withheld", tuple(found.withheld), time.time()))
+            job.emit(
+                DecisionEvent(0, vertex.digest, Phase.FILTER, "withheld", tuple(found.withheld), time.time())
+            )
         context = self._contexts.get(key) or await self._restore(key)
         if context is not None and await self._refs.get(context.ref.id) is None:
             context = None
         before = context.files if context is not None else {}
         changed, removed = _difference(before, found.entries)
         size = sum(entry.size for entry in changed)
+        job.annotate(note=_count(len(found.entries), len(changed), len(removed), first=context is None))
         self._progress(job, vertex, directory, 0, size, started)
         if context is None or changed or removed:
             context = await self._copy(directory, wanted, context, found, changed, removed, vertex)
@@ -149,7 +172,8 @@ class LocalSource:
         fresh = context is None or context.depth >= _MAX_CHAIN
         base = None if context is None or fresh else context.ref
         copies = found.entries if fresh else changed
-        mutable = await self._refs.new(base, description=f"local source for {vertex.op.identifier.removeprefix('local://')}", kind="source.local")  # type: ignore[union-attr]
+        name = _source(vertex).identifier.removeprefix("local://")
+        mutable = await self._refs.new(base, description=f"local source for {name}", kind="source.local")
         try:
             answer: list[list[Any]] = await self._shim.call(
                 "contexts.sync", source=directory.path, target=[m.to_json() for m in await mutable.mounts()],
@@ -162,17 +186,48 @@ class LocalSource:
         for path in removed:
             files.pop(path, None)
         for path, mode, size, linkname, device, signature, digest, xattrs in answer:
-            files[path] = ContextFile(path, mode, size, linkname, device, tuple(signature), digest, {k: bytes.fromhex(v) for k, v in xattrs.items()})
+            files[path] = ContextFile(
+                path,
+                mode,
+                size,
+                linkname,
+                device,
+                tuple(signature),
+                digest,
+                {k: bytes.fromhex(v) for k, v in xattrs.items()},
+            )
         return _Context(ref, files, 1 if fresh or context is None else context.depth + 1)
 
-    def _progress(self, job: Job, vertex: Vertex, directory: LocalDirectory, current: int, total: int, started: float, completed: float | None = None) -> None:
+    def _progress(
+        self,
+        job: Job,
+        vertex: Vertex,
+        directory: LocalDirectory,
+        current: int,
+        total: int,
+        started: float,
+        completed: float | None = None,
+    ) -> None:
         name = _source(vertex).identifier.removeprefix("local://")
-        job.emit(StatusEvent(vertex.digest, f"transferring {name}:", current, total, time.time(), f"transferring {name}:", started, completed))
+        job.emit(
+            StatusEvent(
+                vertex.digest,
+                f"transferring {name}:",
+                current,
+                total,
+                time.time(),
+                f"transferring {name}:",
+                started,
+                completed,
+            )
+        )
 
     async def _restore(self, key: str) -> _Context | None:
         """The context as an earlier kernel left it."""
         try:
-            saved = msgspec.msgpack.decode(await asyncio.to_thread((self._folder / key).read_bytes), type=_Saved)
+            saved = msgspec.msgpack.decode(
+                await asyncio.to_thread((self._folder / key).read_bytes), type=_Saved
+            )
         except (OSError, msgspec.DecodeError):
             return None
         ref = await self._refs.get(saved.ref) if saved.format == _FORMAT else None
@@ -180,7 +235,9 @@ class LocalSource:
 
     def _save(self, key: str, context: _Context) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        data = msgspec.msgpack.encode(_Saved(_FORMAT, context.ref.id, context.depth, list(context.files.values())))
+        data = msgspec.msgpack.encode(
+            _Saved(_FORMAT, context.ref.id, context.depth, list(context.files.values()))
+        )
         draft = self._folder / f".{key}.{os.getpid()}"
         draft.write_bytes(data)
         draft.replace(self._folder / key)
@@ -191,6 +248,15 @@ class LocalSource:
         self._trees.clear()
         for context in contexts.values():
             await context.ref.release()
+
+
+def _count(files: int, changed: int, removed: int, *, first: bool) -> str:
+    """The context in a few words: ``412 files, 1 changed``."""
+    text = f"{files} file{'' if files == 1 else 's'}"
+    if first:
+        return text
+    parts = [f"{number} {word}" for number, word in ((changed, "changed"), (removed, "removed")) if number]
+    return f"{text}, {' and '.join(parts) or 'none changed'}"
 
 
 def _tree(files: Mapping[str, ContextFile]) -> contenthash.Tree:

@@ -83,7 +83,9 @@ def scan(root: str, wanted: ContextFilter) -> Scan:
         raise SourceError(f"a pattern of the context {root} cannot be used: {error}") from None
     except OSError as error:
         name = os.path.relpath(error.filename, root) if error.filename else root
-        raise PathError(f"cannot read {name} of the context {root} ({error.strerror}): make it readable, or put it in .dockerignore") from None
+        raise PathError(
+            f"cannot read {name} of the context {root} ({error.strerror}): make it readable, or put it in .dockerignore"
+        ) from None
     return walk.found
 
 
@@ -108,9 +110,8 @@ def _follow(root: str, path: str, resolved: set[str]) -> None:
         first, _, rest = rest.partition("/")
         current = posixpath.join(current, first)
         targets = _link_targets(root, current, wildcards=True)
-        if not rest or targets is not None:
-            if current in resolved:
-                return
+        if (not rest or targets is not None) and current in resolved:
+            return
         if targets is not None:
             resolved.add(current)
             for target in targets:
@@ -158,7 +159,13 @@ class _Walk:
 
     __slots__ = ("root", "include", "exclude", "withheld", "found", "inodes")
 
-    def __init__(self, root: str, include: PatternMatcher | None, exclude: PatternMatcher | None, withheld: PatternMatcher | None) -> None:
+    def __init__(
+        self,
+        root: str,
+        include: PatternMatcher | None,
+        exclude: PatternMatcher | None,
+        withheld: PatternMatcher | None,
+    ) -> None:
         self.root = root
         self.include = include
         self.exclude = exclude
@@ -208,7 +215,12 @@ class _Walk:
             matched, exclude = self.exclude.walk(path, exclude)
             if matched:
                 kept = False
-                enter = enter and is_dir and self.exclude.exclusions and _may_hold(self.exclude, path, exceptions=True)
+                enter = (
+                    enter
+                    and is_dir
+                    and self.exclude.exclusions
+                    and _may_hold(self.exclude, path, exceptions=True)
+                )
         if self.withheld is not None and enter:
             matched, withheld = self.withheld.walk(path, withheld)
             if matched:
@@ -229,7 +241,11 @@ class _Walk:
             first = self.inodes.setdefault((info.st_dev, info.st_ino), path)
             if first != path and not linkname:
                 linkname, size = first, 0
-        signature = (mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino) if not stat.S_ISDIR(mode) else (mode,)
+        signature = (
+            (mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+            if not stat.S_ISDIR(mode)
+            else (mode,)
+        )
         self.found.entries.append(Entry(path, mode, size, linkname, device, signature))
 
 

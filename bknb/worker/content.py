@@ -65,7 +65,9 @@ class ContentHasher:
 
     async def _hash(self, ref: Ref, missing: dict[str, bytes]) -> dict[str, str]:
         files = [[path, base64.b64encode(header).decode()] for path, header in missing.items()]
-        digests: dict[str, str] = await self._shim.call("views.hash", mounts=[m.to_json() for m in await ref.mounts()], files=files)
+        digests: dict[str, str] = await self._shim.call(
+            "views.hash", mounts=[m.to_json() for m in await ref.mounts()], files=files
+        )
         return digests
 
 
@@ -73,4 +75,11 @@ def _entry(fields: Sequence[object]) -> Entry:
     mode, uid, gid, size, linkname, xattrs = fields
     assert isinstance(mode, int) and isinstance(uid, int) and isinstance(gid, int) and isinstance(size, int)
     assert isinstance(linkname, str) and isinstance(xattrs, dict)
-    return Entry(mode, uid, gid, size, linkname, xattrs={name: bytes.fromhex(value) for name, value in xattrs.items()} or None)
+    return Entry(
+        mode,
+        uid,
+        gid,
+        size,
+        linkname,
+        xattrs={name: bytes.fromhex(value) for name, value in xattrs.items()} or None,
+    )

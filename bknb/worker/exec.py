@@ -61,11 +61,17 @@ class ExecOperation:
 
     def _check_entitlements(self, job: Job) -> None:
         if self.op.network == NetMode.HOST and not self.worker.entitled(job, "network.host"):
-            raise UnsupportedError("network.host is not allowed: say --allow network.host to let this build use the host's network")
+            raise UnsupportedError(
+                "network.host is not allowed: say --allow network.host to let this build use the host's network"
+            )
         if self.op.security == SecurityMode.INSECURE and not self.worker.entitled(job, "security.insecure"):
-            raise UnsupportedError("security.insecure is not allowed: say --allow security.insecure to let this build run a privileged step")
+            raise UnsupportedError(
+                "security.insecure is not allowed: say --allow security.insecure to let this build run a privileged step"
+            )
         if self.op.cdi_devices:
-            raise UnsupportedError("RUN --device needs CDI, which this builder does not have yet: use a buildkitd elsewhere")
+            raise UnsupportedError(
+                "RUN --device needs CDI, which this builder does not have yet: use a buildkitd elsewhere"
+            )
 
     async def _process(self, job: Job, plan: MountPlan) -> Process:
         meta = self.op.meta or Meta()
@@ -78,7 +84,9 @@ class ExecOperation:
             if value is None:
                 if wanted.optional:
                     continue
-                raise UnsupportedError(f"secret {wanted.id}: not found; give it with --secret id={wanted.id},src=FILE")
+                raise UnsupportedError(
+                    f"secret {wanted.id}: not found; give it with --secret id={wanted.id},src=FILE"
+                )
             extra.append(f"{wanted.name}={value.decode(errors='surrogateescape')}")
         return Process(
             id="bknb-" + random.token_hex(8),
@@ -124,11 +132,11 @@ def _failure(meta: Meta, code: int, oom: bool) -> str:
 
 
 async def _commit(outputs: Sequence[MutableRef | Ref | None]) -> tuple[Ref | None, ...]:
-    committed: list[Ref | None] = []
-    for output in outputs:
-        committed.append(await output.commit() if output is not None and _is_mutable(output) else output)  # type: ignore[union-attr]
-    return tuple(committed)
+    return tuple([await _finish(output) for output in outputs])
 
 
-def _is_mutable(output: MutableRef | Ref) -> bool:
-    return hasattr(output, "discard")
+async def _finish(output: MutableRef | Ref | None) -> Ref | None:
+    if output is None:
+        return None
+    # A mount that nothing was written to is an output as it is; everything else is made immutable now.
+    return await output.commit() if isinstance(output, MutableRef) else output

@@ -15,14 +15,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bknb.errors import DefinitionError
-from bknb.llb.ops import Action, ChownOpt, CopyAction, FileOp, MkDirAction, MkFileAction, NamedUser, RmAction, SymlinkAction, UserOpt
+from bknb.llb.ops import (
+    Action,
+    ChownOpt,
+    CopyAction,
+    FileOp,
+    MkDirAction,
+    MkFileAction,
+    NamedUser,
+    RmAction,
+    SymlinkAction,
+    UserOpt,
+)
 from bknb.llb.vertex import Vertex
 from bknb.protocols import CacheMap, Job, Mounts, MutableRef, Ref
 
 if TYPE_CHECKING:
     from bknb.worker.worker import LocalWorker
 
-_KINDS = {CopyAction: "copy", MkFileAction: "mkfile", MkDirAction: "mkdir", RmAction: "rm", SymlinkAction: "symlink"}
+_KINDS = {
+    CopyAction: "copy",
+    MkFileAction: "mkfile",
+    MkDirAction: "mkdir",
+    RmAction: "rm",
+    SymlinkAction: "symlink",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +77,11 @@ class FileOperation:
         """Whether the result of an action is needed as it is, by more than the one action that goes on with it."""
         index = len(self.vertex.inputs) + number
         users = [a for a in self.op.actions if a.input == index]
-        return self.op.actions[number].output >= 0 or len(users) != 1 or any(a.secondary_input == index for a in self.op.actions)
+        return (
+            self.op.actions[number].output >= 0
+            or len(users) != 1
+            or any(a.secondary_input == index for a in self.op.actions)
+        )
 
 
 @dataclass(slots=True)
@@ -74,7 +95,9 @@ class _Tree:
 class _Run:
     """The actions of one op while they are performed."""
 
-    def __init__(self, vertex: Vertex, worker: LocalWorker, inputs: Sequence[Ref | None], stack: AsyncExitStack) -> None:
+    def __init__(
+        self, vertex: Vertex, worker: LocalWorker, inputs: Sequence[Ref | None], stack: AsyncExitStack
+    ) -> None:
         self.vertex = vertex
         self.worker = worker
         self.inputs = inputs
@@ -108,7 +131,9 @@ class _Run:
         if self.actions:
             actions, self.actions = self.actions, []
             trees, self.mounted = self.mounted, []
-            await self.worker.shim.call("files.apply", trees=[[m.to_json() for m in tree] for tree in trees], actions=actions)
+            await self.worker.shim.call(
+                "files.apply", trees=[[m.to_json() for m in tree] for tree in trees], actions=actions
+            )
         for number in self.final:
             tree = self.trees[number]
             if tree.ref is None:
@@ -125,7 +150,9 @@ class _Run:
         earlier = index - len(self.inputs)
         if earlier >= 0:
             if earlier >= number:
-                raise DefinitionError(f"file action {number} works on action {earlier}, which comes later", self.vertex.digest)
+                raise DefinitionError(
+                    f"file action {number} works on action {earlier}, which comes later", self.vertex.digest
+                )
             tree = self.trees[earlier]
             if tree.ref is None:
                 return tree
@@ -141,14 +168,19 @@ class _Run:
         if earlier < 0:
             return self._input(number, index)
         if earlier >= number:
-            raise DefinitionError(f"file action {number} reads action {earlier}, which comes later", self.vertex.digest)
+            raise DefinitionError(
+                f"file action {number} reads action {earlier}, which comes later", self.vertex.digest
+            )
         return await self.result(earlier)
 
     def _input(self, number: int, index: int) -> Ref | None:
         if index == -1:
             return None
         if not 0 <= index < len(self.inputs):
-            raise DefinitionError(f"file action {number} names input {index}, the vertex has {len(self.inputs)}", self.vertex.digest)
+            raise DefinitionError(
+                f"file action {number} names input {index}, the vertex has {len(self.inputs)}",
+                self.vertex.digest,
+            )
         return self.inputs[index]
 
     async def _nothing(self) -> Mounts:

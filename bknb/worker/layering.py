@@ -37,7 +37,9 @@ class LayeringOperation:
         refs, name = self.worker.refs, self.vertex.meta.name
         match self.op:
             case MergeOp(indexes):
-                return (await refs.merge([self._input(inputs, i) for i in indexes], description=name or "merge"),)
+                return (
+                    await refs.merge([self._input(inputs, i) for i in indexes], description=name or "merge"),
+                )
             case DiffOp(lower, upper):
                 below = None if lower is None else self._input(inputs, lower)
                 above = None if upper is None else self._input(inputs, upper)

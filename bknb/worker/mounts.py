@@ -34,7 +34,12 @@ class MountPlan:
 
 
 async def prepare_mounts(
-    worker: LocalWorker, vertex: Vertex, op: ExecOp, job: Job, inputs: Sequence[Ref | None], stack: AsyncExitStack
+    worker: LocalWorker,
+    vertex: Vertex,
+    op: ExecOp,
+    job: Job,
+    inputs: Sequence[Ref | None],
+    stack: AsyncExitStack,
 ) -> MountPlan:
     """Make the mounts of one run; what is not committed in the end is discarded by the stack.
 
@@ -88,13 +93,26 @@ async def _empty(worker: LocalWorker, vertex: Vertex, stack: AsyncExitStack) -> 
 
 
 async def _special(
-    worker: LocalWorker, vertex: Vertex, mount: ops.Mount, job: Job, inputs: Sequence[Ref | None], stack: AsyncExitStack
+    worker: LocalWorker,
+    vertex: Vertex,
+    mount: ops.Mount,
+    job: Job,
+    inputs: Sequence[Ref | None],
+    stack: AsyncExitStack,
 ) -> ProcessMount | None:
     match mount.type:
         case MountType.TMPFS:
             size = mount.tmpfs_opt.size if mount.tmpfs_opt else 0
-            options = ("nosuid", "nodev") if posixpath.normpath(mount.dest) != "/dev/shm" else ("nosuid", "nodev", "noexec", "mode=1777")
-            return ProcessMount(mount.dest, (Mount("tmpfs", "tmpfs", options + ((f"size={size}",) if size else ())),), readonly=mount.readonly)
+            options = (
+                ("nosuid", "nodev")
+                if posixpath.normpath(mount.dest) != "/dev/shm"
+                else ("nosuid", "nodev", "noexec", "mode=1777")
+            )
+            return ProcessMount(
+                mount.dest,
+                (Mount("tmpfs", "tmpfs", options + ((f"size={size}",) if size else ())),),
+                readonly=mount.readonly,
+            )
         case MountType.CACHE:
             opt = mount.cache_opt or ops.CacheOpt()
             if not opt.id:
@@ -113,15 +131,21 @@ async def _special(
             if data is None:
                 if secret.optional:
                     return None
-                raise SourceError(f"secret {secret.id}: not found; give it with --secret id={secret.id},src=FILE")
-            return ProcessMount(mount.dest, readonly=True, data=data, owner_mode=(secret.uid, secret.gid, secret.mode & 0o777))
+                raise SourceError(
+                    f"secret {secret.id}: not found; give it with --secret id={secret.id},src=FILE"
+                )
+            return ProcessMount(
+                mount.dest, readonly=True, data=data, owner_mode=(secret.uid, secret.gid, secret.mode & 0o777)
+            )
         case MountType.SSH:
             ssh = mount.ssh_opt or ops.SSHOpt()
             socket = await job.session.ssh_socket(ssh.id)
             if socket is None:
                 if ssh.optional:
                     return None
-                raise SourceError(f"unset ssh forward key {ssh.id or 'default'}: give it with --ssh {ssh.id or 'default'}")
+                raise SourceError(
+                    f"unset ssh forward key {ssh.id or 'default'}: give it with --ssh {ssh.id or 'default'}"
+                )
             return ProcessMount(mount.dest, socket=socket, owner_mode=(ssh.uid, ssh.gid, ssh.mode & 0o777))
         case _:
             raise DefinitionError(f"unknown mount type {mount.type} at {mount.dest}", vertex.digest)
@@ -131,7 +155,10 @@ def _input(vertex: Vertex, mount: ops.Mount, inputs: Sequence[Ref | None]) -> Re
     if mount.input == -1:
         return None
     if not 0 <= mount.input < len(inputs):
-        raise DefinitionError(f"the mount at {mount.dest} names input {mount.input}, the vertex has {len(inputs)}", vertex.digest)
+        raise DefinitionError(
+            f"the mount at {mount.dest} names input {mount.input}, the vertex has {len(inputs)}",
+            vertex.digest,
+        )
     return inputs[mount.input]
 
 

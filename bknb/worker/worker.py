@@ -69,7 +69,9 @@ class LocalWorker:
         self.executor = executor
         self.hasher = hasher
         self._platforms = platforms
-        self._sources: Mapping[str, Source] = {scheme: source for source in sources for scheme in source.schemes}
+        self._sources: Mapping[str, Source] = {
+            scheme: source for source in sources for scheme in source.schemes
+        }
         self._granted: dict[str, frozenset[str]] = {}
 
     @property
@@ -87,7 +89,9 @@ class LocalWorker:
             case ops.SourceOp(identifier):
                 source = self._sources.get(identifier.partition("://")[0])
                 if source is None:
-                    raise UnsupportedError(f"sources like {identifier[:80]} are not there yet: images and local folders are")
+                    raise UnsupportedError(
+                        f"sources like {identifier[:80]} are not there yet: images and local folders are"
+                    )
                 return SourceOperation(vertex, source)
             case ops.ExecOp() as op:
                 return ExecOperation(vertex, op, self._cache_map(vertex), self)
@@ -106,12 +110,16 @@ class LocalWorker:
 
     async def read(self, ref: Ref, path: str, limit: int) -> bytes | None:
         """A file of a result, or None where there is none."""
-        answer = await self.shim.call("views.read", mounts=[m.to_json() for m in await ref.mounts()], path=path, limit=limit)
+        answer = await self.shim.call(
+            "views.read", mounts=[m.to_json() for m in await ref.mounts()], path=path, limit=limit
+        )
         return None if answer is None else base64.b64decode(answer)
 
     async def stat(self, ref: Ref, path: str) -> Mapping[str, Any] | None:
         """Mode, size and owner of a file of a result, or None where there is none."""
-        answer: Mapping[str, Any] | None = await self.shim.call("views.stat", mounts=[m.to_json() for m in await ref.mounts()], path=path)
+        answer: Mapping[str, Any] | None = await self.shim.call(
+            "views.stat", mounts=[m.to_json() for m in await ref.mounts()], path=path
+        )
         return answer
 
     def resolv_conf(self) -> str | None:
@@ -125,7 +133,9 @@ class LocalWorker:
 
     def entitled(self, job: Job, entitlement: str) -> bool:
         """Whether a job may have a step do what an entitlement stands for."""
-        return entitlement in self.settings.entitlements or entitlement in self._granted.get(job.id, frozenset())
+        return entitlement in self.settings.entitlements or entitlement in self._granted.get(
+            job.id, frozenset()
+        )
 
     @contextmanager
     def granted(self, job: str, entitlements: frozenset[str]) -> Iterator[None]:

@@ -6,13 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+
 from bknb.config.root import file_system, state_folder
 from bknb.errors import StoreError
 
 
 def _mounts(tmp_path: Path, kind: str) -> str:
     path = tmp_path / "mountinfo"
-    path.write_text(f"1 0 8:1 / / rw - ext4 /dev/x rw\n2 1 0:9 / {tmp_path}/home rw shared:1 - {kind} srv:/x rw\n")
+    path.write_text(
+        f"1 0 8:1 / / rw - ext4 /dev/x rw\n2 1 0:9 / {tmp_path}/home rw shared:1 - {kind} srv:/x rw\n"
+    )
     return str(path)
 
 

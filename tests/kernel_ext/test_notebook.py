@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from kernel_ext.notebook import notebook_path, withheld
 
 
@@ -24,4 +25,6 @@ def test_a_notebook_elsewhere_is_not(tmp_path: Path) -> None:
 def test_vs_code_names_it_in_the_namespace(tmp_path: Path) -> None:
     """VS Code's variable comes before the server's."""
     (tmp_path / "n.ipynb").write_text("")
-    assert notebook_path({"JPY_SESSION_NAME": "other.ipynb"}, {"__vsc_ipynb_file__": str(tmp_path / "n.ipynb")}) == str(tmp_path / "n.ipynb")
+    assert notebook_path(
+        {"JPY_SESSION_NAME": "other.ipynb"}, {"__vsc_ipynb_file__": str(tmp_path / "n.ipynb")}
+    ) == str(tmp_path / "n.ipynb")

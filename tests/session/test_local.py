@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from bknb.errors import SourceError, UsageError
 from bknb.protocols import Credentials
 from bknb.session import LocalSession, SecretSource
@@ -18,7 +19,9 @@ async def test_secrets_are_read_when_they_are_wanted(tmp_path: Path) -> None:
     """A file that changes gives its new bytes; an unknown id gives none."""
     file = tmp_path / "key"
     file.write_bytes(b"one")
-    session = LocalSession(secrets={"key": SecretSource(file=str(file)), "env": SecretSource(env="E")}, environ={"E": "v"})
+    session = LocalSession(
+        secrets={"key": SecretSource(file=str(file)), "env": SecretSource(env="E")}, environ={"E": "v"}
+    )
     assert await session.secret("key") == b"one"
     file.write_bytes(b"two")
     assert await session.secret("key") == b"two"
@@ -30,8 +33,19 @@ async def test_a_secret_that_is_missing_or_too_large_is_one_line(tmp_path: Path)
     """What cannot be read names the secret and the reason."""
     large = tmp_path / "large"
     large.write_bytes(b"x" * (500 * 1024 + 1))
-    session = LocalSession(secrets={"a": SecretSource(file="/nowhere"), "b": SecretSource(env="NO"), "c": SecretSource(file=str(large))}, environ={})
-    for id, message in (("a", "secret a: /nowhere cannot be read"), ("b", "variable NO is not set"), ("c", "at most 512000")):
+    session = LocalSession(
+        secrets={
+            "a": SecretSource(file="/nowhere"),
+            "b": SecretSource(env="NO"),
+            "c": SecretSource(file=str(large)),
+        },
+        environ={},
+    )
+    for id, message in (
+        ("a", "secret a: /nowhere cannot be read"),
+        ("b", "variable NO is not set"),
+        ("c", "at most 512000"),
+    ):
         with pytest.raises(SourceError, match=message):
             await session.secret(id)
 
@@ -69,7 +83,9 @@ def test_ssh_needs_a_socket(tmp_path: Path) -> None:
 async def test_logins_are_found_where_docker_keeps_them(tmp_path: Path) -> None:
     """Entries of config.json are found by host, those of Docker Hub under its old name."""
     auth = base64.b64encode(b"me:pass:word").decode()
-    config = {"auths": {"reg.example:5000": {"auth": auth}, "https://index.docker.io/v1/": {"identitytoken": "tok"}}}
+    config = {
+        "auths": {"reg.example:5000": {"auth": auth}, "https://index.docker.io/v1/": {"identitytoken": "tok"}}
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     session = LocalSession(environ={"DOCKER_CONFIG": str(tmp_path)})
     assert await session.credentials("reg.example:5000") == Credentials("me", "pass:word")
@@ -77,7 +93,10 @@ async def test_logins_are_found_where_docker_keeps_them(tmp_path: Path) -> None:
     assert await session.credentials("other.example") is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"auths": 3}', '{"auths": {"h": {"auth": "%%%"}}}', '{"credHelpers": {"h": "../x"}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{", '{"auths": 3}', '{"auths": {"h": {"auth": "%%%"}}}', '{"credHelpers": {"h": "../x"}}'],
+)
 async def test_a_broken_docker_config_counts_as_none(tmp_path: Path, text: str) -> None:
     """Whatever is in config.json, a build goes on without a login."""
     (tmp_path / "config.json").write_text(text)

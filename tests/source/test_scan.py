@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from bknb.errors import PathError
 from bknb.source.scan import ContextFilter, follow_links, scan
 
@@ -35,7 +36,13 @@ def test_everything_in_the_order_of_names(tmp_path: Path) -> None:
 def test_excluded_files_stay_behind(tmp_path: Path) -> None:
     """.dockerignore's rules, exceptions with the folders above them."""
     _tree(tmp_path, "node_modules/a/b.js", "src/a.c", "src/b.o", "docs/x.md", "docs/keep/y.md")
-    assert _paths(tmp_path, exclude=("node_modules", "**/*.o", "docs", "!docs/keep")) == ["docs", "docs/keep", "docs/keep/y.md", "src", "src/a.c"]
+    assert _paths(tmp_path, exclude=("node_modules", "**/*.o", "docs", "!docs/keep")) == [
+        "docs",
+        "docs/keep",
+        "docs/keep/y.md",
+        "src",
+        "src/a.c",
+    ]
 
 
 def test_included_files_bring_their_folders(tmp_path: Path) -> None:
@@ -47,7 +54,15 @@ def test_included_files_bring_their_folders(tmp_path: Path) -> None:
 
 def test_follow_paths_follow_links(tmp_path: Path) -> None:
     """A followed path brings what its links point at, also through folders and wildcards."""
-    _tree(tmp_path, "real/file", "link -> real", "abs -> /real/file", "out -> ../../etc/passwd", "one.txt", "two.txt -> one.txt")
+    _tree(
+        tmp_path,
+        "real/file",
+        "link -> real",
+        "abs -> /real/file",
+        "out -> ../../etc/passwd",
+        "one.txt",
+        "two.txt -> one.txt",
+    )
     assert follow_links(str(tmp_path), ["link/file"]) == ["link", "real/file"]
     assert follow_links(str(tmp_path), ["abs"]) == ["abs", "real/file"]
     assert follow_links(str(tmp_path), ["out"]) == ["etc/passwd", "out"]
@@ -58,7 +73,9 @@ def test_follow_paths_follow_links(tmp_path: Path) -> None:
 def test_withheld_files_are_counted_and_not_sent(tmp_path: Path) -> None:
     """What the session keeps back is told apart from what was never wanted."""
     _tree(tmp_path, "n.ipynb", ".ipynb_checkpoints/n.ipynb", "src/.ipynb_checkpoints/m.ipynb", "src/a", "x.o")
-    found = scan(str(tmp_path), ContextFilter(exclude=("*.o",), withheld=("**/.ipynb_checkpoints", "n.ipynb")))
+    found = scan(
+        str(tmp_path), ContextFilter(exclude=("*.o",), withheld=("**/.ipynb_checkpoints", "n.ipynb"))
+    )
     assert [e.path for e in found.entries] == ["src", "src/a"]
     assert found.withheld == [".ipynb_checkpoints", "n.ipynb", "src/.ipynb_checkpoints"]
 
@@ -67,7 +84,10 @@ def test_hard_links_name_the_first_path(tmp_path: Path) -> None:
     """The second name of a file says which the first one is."""
     _tree(tmp_path, "a")
     os.link(tmp_path / "a", tmp_path / "b")
-    assert [(e.path, e.linkname, e.size) for e in scan(str(tmp_path), ContextFilter()).entries] == [("a", "", 1), ("b", "a", 0)]
+    assert [(e.path, e.linkname, e.size) for e in scan(str(tmp_path), ContextFilter()).entries] == [
+        ("a", "", 1),
+        ("b", "a", 0),
+    ]
 
 
 def test_an_edit_that_restores_the_time_is_seen(tmp_path: Path) -> None:
@@ -87,7 +107,9 @@ def test_an_unreadable_folder_says_what_to_do(tmp_path: Path, monkeypatch: pytes
 
     def refuse(path: str) -> object:
         if str(path).endswith("secret"):
-            raise PermissionError(13, "Permission denied", path)  # root may read everything: the kernel's answer is given here
+            raise PermissionError(
+                13, "Permission denied", path
+            )  # root may read everything: the kernel's answer is given here
         return real(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
