@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import os
 import shutil
 import uuid
 from collections.abc import Awaitable, Callable
 
 from bknb.errors import BknbError
-from bknb.executor import runc
 from bknb.executor.shim import ShimProcess
 from bknb.llb.ops import Meta
 from bknb.protocols import ExitStatus, Isolation, Mount, Output, Process
@@ -92,13 +90,3 @@ async def version(path: str) -> str:
         return ""
     words = out.decode(errors="replace").split()
     return next((word for word in words if word[:1].isdigit()), "")
-
-
-@functools.cache
-def _filter() -> runc.Filter:
-    return runc.Filter()
-
-
-def default_filter(found: Isolation) -> runc.Filter:
-    """The default system call filter for a runtime."""
-    return _filter()

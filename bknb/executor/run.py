@@ -13,7 +13,7 @@ import os
 from typing import Any
 
 from bknb.errors import ExecutorError
-from bknb.executor import etc, isolation, runc
+from bknb.executor import etc, isolation, runc, seccomp
 from bknb.executor.shim import ShimProcess
 from bknb.protocols import ExitStatus, Isolation, Output, Process
 
@@ -69,11 +69,10 @@ class ShimExecutor:
     ) -> tuple[ExitStatus, str]:
         """Run with a given runtime; the second is what the runtime complained about, "" if nothing."""
         bundle = f"{self.shim.directory}/c-{process.id}"
-        filter = isolation.default_filter(found)
         request = self._request(found, process, bundle)
         request["command"] = runc.command(found, self.shim.directory, bundle, process.id)
         request["files"]["config.json"] = runc.config(
-            process, found, bundle=bundle, group=self.shim.hello["group"], filter=filter
+            process, found, bundle=bundle, group=self.shim.hello["group"], filter=seccomp.default()
         )
         async with _Streams(output, stdin) as streams:
             result = await self.shim.call("containers.run", fds=streams.theirs, **request)
@@ -105,7 +104,6 @@ class ShimExecutor:
             "bundle": bundle,
             "env": RUNTIME_ENV,
             "root": [mount.to_json() for mount in process.root],
-            "root_readonly": process.root_readonly,
             "trees": trees,
             "files": {
                 "hosts": etc.hosts(meta.hostname, _unique(meta.extra_hosts + process.extra_hosts)),

@@ -48,8 +48,9 @@ STATE = "runtime"
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A system call filter in both forms: `bpf` (base64) for crun, the profile for runc."""
+    """A system call filter: the program (b"" if not known here), in base64 for crun, the profile for runc."""
 
+    program: bytes = b""
     bpf: str = ""
     profile: dict[str, Any] | None = None
 
@@ -89,7 +90,7 @@ def config(process: Process, isolation: Isolation, *, bundle: str, group: str, f
     if insecure and isolation.tier != "root":
         raise UnsupportedError("RUN --security=insecure needs a kernel that runs as root")
     meta = process.meta
-    capabilities = ALL_CAPABILITIES if insecure else CAPABILITIES
+    capabilities = held(ALL_CAPABILITIES if insecure else CAPABILITIES, isolation)
     linux: dict[str, Any] = {
         "namespaces": _namespaces(process, isolation),
         "maskedPaths": [] if insecure else MASKED,
@@ -120,6 +121,15 @@ def config(process: Process, isolation: Isolation, *, bundle: str, group: str, f
         elif filter.profile is not None:
             linux["seccomp"] = filter.profile
     return json.dumps(spec, ensure_ascii=True, separators=(",", ":"))
+
+
+def held(wanted: tuple[str, ...], isolation: Isolation) -> tuple[str, ...]:
+    """Those capabilities that can be given: a sandbox may have taken some from root itself."""
+    if isolation.tier != "root":
+        return wanted  # a new user namespace has them all
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        bits = next((int(line.split()[1], 16) for line in status if line.startswith("CapBnd:")), -1)
+    return tuple(name for name in wanted if bits >> ALL_CAPABILITIES.index(name) & 1)
 
 
 def cgroup_path(process: Process, group: str) -> str:

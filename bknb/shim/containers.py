@@ -33,7 +33,6 @@ def run(
     command: list[str],
     env: dict[str, str],
     root: list[dict[str, Any]],
-    root_readonly: bool,
     trees: list[dict[str, Any]],
     files: dict[str, str],
     user: str,
@@ -57,7 +56,7 @@ def run(
     """
     container = _Container(context, id, bundle)
     try:
-        rootfs = container.place_root(root, readonly=root_readonly)
+        rootfs = container.place_root(root)
         for tree in trees:
             container.place(tree)
         created = stubs.missing(rootfs, stub_paths, recursive=stub_recursive)
@@ -89,10 +88,10 @@ class _Container:
         self.undo: list[Callable[[], object]] = []
         os.mkdir(bundle, 0o711)
 
-    def place_root(self, root: list[dict[str, Any]], *, readonly: bool) -> int:
-        """Attach the root; returns a descriptor of it."""
+    def place_root(self, root: list[dict[str, Any]]) -> int:
+        """Attach the root, writable: runtimes make their mount points first. Returns a descriptor of it."""
         target = self._directory("rootfs")
-        mounts.attach(self.context, root, target, readonly=readonly)
+        mounts.attach(self.context, root, target)
         self.undo.append(lambda: mounts.detach(target, len(root)))
         fd = beneath.open_root(target)
         self.undo.append(lambda: os.close(fd))
