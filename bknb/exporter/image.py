@@ -16,7 +16,6 @@ from bknb.exporter.options import ImageOptions
 from bknb.protocols import ContentStore, ExportInput, Job, Progress, RefStore
 from bknb.reference import Reference
 from bknb.registry.client import RegistryClient
-from bknb.settings import HostSettings
 
 _INTERVAL = 0.1
 
@@ -73,14 +72,16 @@ class ImageExporter:
         return made.response(names)
 
     async def _push(self, name: str, made: Assembled, job: Job) -> None:
+        reference = Reference.parse(name)
+        insecure = replace(self._client.settings(reference.domain), insecure=True)
         with shown(job, f"pushing {name}") as progress:
             await self._client.push(
-                Reference.parse(name),
+                reference,
                 made.target,
                 progress=progress,
                 ask=job.session.credentials,
                 by_digest="push-by-digest" if self._options.push_by_digest else "",
-                settings=HostSettings(insecure=True) if self._options.insecure else None,
+                settings=insecure if self._options.insecure else None,
             )
 
 

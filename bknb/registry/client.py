@@ -87,6 +87,10 @@ class RegistryClient:
         """Close every connection."""
         await self._http.aclose()
 
+    def settings(self, domain: str) -> HostSettings:
+        """How a registry is reached."""
+        return self._registries.get(domain, HostSettings())
+
     # --- reading
 
     async def resolve(self, reference: Reference, ask: AskCredentials | None = None) -> Resolved:

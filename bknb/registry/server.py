@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bknb.digest import Digest
-from bknb.errors import ContentError, RegistryError
+from bknb.errors import BknbError, ContentError, RegistryError
 from bknb.oci.types import MAX_DOCUMENT, OCI_INDEX, Index, parse_document
 from bknb.protocols import BlobWriter, ContentStore
 from bknb.registry.hosts import is_loopback
@@ -133,11 +133,15 @@ class RegistryServer:
 
         try:
             response = await self._route(request)
-        except (_Refused, ContentError, ValueError) as error:
-            if not isinstance(error, _Refused):
-                error = _Refused(400, "MANIFEST_INVALID", str(error))
-            body = {"errors": [{"code": error.code, "message": error.message}]}
-            response = web.json_response(body, status=error.status)
+        except (_Refused, BknbError, ValueError, OSError) as error:
+            if isinstance(error, _Refused):
+                refused = error
+            elif isinstance(error, ValueError):
+                refused = _Refused(400, "MANIFEST_INVALID", str(error))
+            else:
+                refused = _Refused(500, "UNKNOWN", str(error))
+            body = {"errors": [{"code": refused.code, "message": refused.message}]}
+            response = web.json_response(body, status=refused.status)
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         return response
 
@@ -302,14 +306,21 @@ class RegistryServer:
             digest = _digest(mount)
             if self.repositories.repository(source).has_blob(digest) and self._store.info(digest):
                 return self._stored(repository, digest)
-        if len(self._uploads) >= _UPLOADS:
-            raise _Refused(429, "TOOMANYREQUESTS", "too many unfinished uploads")
+        self._make_room()
         upload = _Upload(repository.name, self._store.write(), asyncio.Lock())
         identity = secrets.token_hex(16)
         self._uploads[identity] = upload
         if "digest" in request.query:
             return await self._finish_upload(request, repository, identity)
         return web.Response(status=202, headers=self._progress(repository, identity, upload))
+
+    def _make_room(self) -> None:
+        """Of too many unfinished uploads the oldest that nobody is at are forgotten."""
+        idle = [name for name, upload in self._uploads.items() if not upload.lock.locked()]
+        for name in idle[: max(len(self._uploads) - _UPLOADS + 1, 0)]:
+            self._uploads.pop(name).writer.__exit__(None, None, None)
+        if len(self._uploads) >= _UPLOADS:
+            raise _Refused(429, "TOOMANYREQUESTS", "too many unfinished uploads")
 
     def _progress(self, repository: Repository, identity: str, upload: _Upload) -> dict[str, str]:
         return {

@@ -19,6 +19,7 @@ from bknb.content.images import ImageStore
 from bknb.digest import Digest
 from bknb.errors import ContentError, InvalidReference, RegistryError, SourceError
 from bknb.events import StatusEvent
+from bknb.keys.source import source_digest
 from bknb.llb.ops import SourceOp
 from bknb.llb.vertex import Vertex
 from bknb.oci.image import Image, config_key, manifest_key, offered, select
@@ -130,13 +131,13 @@ class ImageSource:
         _annotate(job, pulled.note)
         first = manifest_key(pulled.target.digest, platform, limit)
         yield CacheMap(
-            _source_digest(first), plaintext=f"{op.identifier} is {pulled.target.digest}", final=False
+            source_digest(first), plaintext=f"{op.identifier} is {pulled.target.digest}", final=False
         )
         try:
             second = config_key(pulled.image.config.raw, limit) or first
         except ValueError as error:
             raise SourceError(f"{pulled.reference.familiar}: {error}") from None
-        yield CacheMap(_source_digest(second), plaintext=f"layers of {op.identifier}: {second}")
+        yield CacheMap(source_digest(second), plaintext=f"layers of {op.identifier}: {second}")
 
     async def snapshot(self, vertex: Vertex, job: Job) -> Ref | None:
         """The image's files, lazily: None for an image without layers.
@@ -314,10 +315,6 @@ def _limit(vertex: Vertex) -> int | None:
     if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) == int(text)):
         raise SourceError(f"invalid layer limit {text[:80]!r}")
     return int(text)
-
-
-def _source_digest(key: Digest) -> Digest:
-    return Digest.of_text(f"buildkit.source.v0:{key}")
 
 
 def _annotate(job: Job, note: str) -> None:

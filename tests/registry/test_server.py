@@ -236,6 +236,19 @@ async def test_referrers(server: RegistryServer) -> None:
             assert (await response.json(content_type=None))["manifests"] == []
 
 
+async def test_abandoned_uploads(server: RegistryServer) -> None:
+    """Uploads that nobody finishes make room for new ones; the newest still work."""
+    async with aiohttp.ClientSession(f"http://{server.host}") as http:
+        places = []
+        for _ in range(70):
+            async with http.post("/v2/a/blobs/uploads/") as response:
+                assert response.status == 202
+                places.append(response.headers["Location"])
+        for where, status in ((places[0], 404), (places[-1], 204)):
+            async with http.get(where) as response:
+                assert response.status == status
+
+
 async def test_pull_only(tmp_path: Path) -> None:
     """A registry that is only read from takes nothing."""
     store = DiskContentStore(tmp_path / "c")
