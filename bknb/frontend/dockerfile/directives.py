@@ -128,7 +128,10 @@ def _find_json(key: str, source: bytes, skipped: int) -> Directive | None:
     except (ValueError, RecursionError):
         return None
     text = value.get(key) if isinstance(value, dict) else None
-    return Directive(key, text, text, skipped) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        return None
+    text = replace_invalid(text)
+    return Directive(key, text, text, skipped)
 
 
 def _reject(constant: str) -> None:

@@ -34,8 +34,10 @@ def test_findings_come_in_order() -> None:
         "MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label (line 5)",
         'DuplicateStageName: Duplicate stage name "base", stage names should be unique (line 6)',
         'ReservedStageName: Stage name should not use the same name as reserved stage "scratch" (line 7)',
-        "ConsistentInstructionCasing: Command 'run' should match the case of the command majority "
-        + "(uppercase) (line 2)",
+        (
+            "ConsistentInstructionCasing: Command 'run' should match the case of the command majority "
+            "(uppercase) (line 2)"
+        ),
     ]
 
 
@@ -53,8 +55,10 @@ def test_experimental_rules_are_asked_for() -> None:
     assert findings(text) == []
     assert findings(text, "experimental=all") == [
         "InvalidDefinitionDescription: Comment for FROM should follow the format: `# x <description>` (line 2)",
-        "InvalidDefinitionDescription: Comment for ARG should follow the format: "
-        + "`# <arg_key> <description>` (line 4)",
+        (
+            "InvalidDefinitionDescription: Comment for ARG should follow the format: "
+            "`# <arg_key> <description>` (line 4)"
+        ),
     ]
     assert len(findings("# check=experimental=InvalidDefinitionDescription\n# wrong\nFROM a AS x")) == 1
 

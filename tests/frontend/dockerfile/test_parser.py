@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,8 +128,10 @@ def test_behind_an_error_the_rest_is_still_read() -> None:
         "ENV must have two arguments",
         "unterminated heredoc",
         "dockerfile parse error on line 1: FROM requires either one or three arguments",
-        "dockerfile parse error on line 4: COPY requires at least two arguments, but only one was provided. "
-        + "Destination could not be determined",
+        (
+            "dockerfile parse error on line 4: COPY requires at least two arguments, but only one was provided. "
+            "Destination could not be determined"
+        ),
     ]
     assert [(stage.head.base, len(stage.commands)) for stage in found.stages] == [("a", 1), ("c", 0)]
     assert found.understood == 0
@@ -148,6 +152,28 @@ def test_a_long_line_ends_the_file() -> None:
         ]
         assert found.errors[0].ranges == (Range(1, 0, 1, 0),) and len(found.nodes) == 1
     assert parse("\ufeffFROM " + "x" * 65528).errors
+
+
+@pytest.mark.parametrize(
+    ("head", "part", "tail"),
+    [
+        ("RUN x ", "abc def \\\n", "y\n"),
+        ("RUN x", "\\\n", "\n"),
+        ("ENV ", 'a="$b" \\\n', "c=d\n"),
+        ("COPY ", "<<E a \\\n", "/d\n" + "E\n" * 125_000),
+        ("RUN [", '"a",\\\n', '"b"]\n'),
+        ("COPY --chown=", "a\\\n", " x y\n"),
+        ("RUN <<E\n", "line\n", "E\n"),
+        ("ONBUILD ", "ONBUILD \\\n", "RUN x\n"),
+    ],
+)
+def test_a_megabyte_in_one_instruction_is_quick(head: str, part: str, tail: str) -> None:
+    """Whatever it is made of."""
+    text = f"FROM a\n{head}{part * (1_000_000 // len(part))}{tail}"
+    start = time.process_time()
+    found = parse(text)
+    assert time.process_time() - start < 5
+    assert len(found.nodes) == 2
 
 
 def test_directives_in_all_forms() -> None:
