@@ -200,6 +200,7 @@ class _Build:
                     raise error from None
                 finally:
                     self.done.results = results_of(job)
+                    self._say_sizes()
                     await bridge.release()
 
     async def _compile(self, bridge: LocalBridge) -> FrontendResult:
@@ -270,6 +271,14 @@ class _Build:
             for ref in held:
                 if ref is not None:
                     await ref.release()
+
+    def _say_sizes(self) -> None:
+        """Say what each result adds to the store, of cached ones too."""
+        for vertex, ids in self.done.results.items():
+            last = self.stream.last(vertex)
+            if last is not None and last.size is None and last.completed is not None:
+                size = sum(self.parts.refs.size(id) for id in ids if id)
+                self.stream(dataclasses.replace(last, size=size))
 
     async def _export(self, inputs: Sequence[ExportInput], job: Job) -> tuple[Mapping[str, str], ...]:
         """Write every output, then publish them in order: nothing is published if one cannot be written."""
