@@ -165,21 +165,7 @@ class Farm:
                 os.close(source)
 
 
-def seal(layer: int, lower: Sequence[int], marks: Marks, check: Check) -> Made:
-    """Make a written layer fit to be stacked on anything: opaque directories become single whiteouts.
-
-    An opaque directory hides all that is below, wherever it is merged to; what its step did was to delete
-    what was there. `lower` is the stack that it was written on, topmost first.
-    """
-    made = measure(layer, marks, check)
-    if made.opaque:
-        for path in made.opaque:
-            _expand(layer, lower, path, marks)
-        made = measure(layer, marks, check)
-    return made
-
-
-def _expand(layer: int, lower: Sequence[int], path: str, marks: Marks) -> None:
+def expand(layer: int, lower: Sequence[int], path: str, marks: Marks) -> None:
     """Replace the opaque mark at a path by whiteouts of what the stack below has there."""
     fd = beneath.open(layer, path, DIRECTORY)
     try:

@@ -53,10 +53,21 @@ def make(context: Context, fds: list[int], *, path: str, like: str = "") -> None
 
 
 def seal(context: Context, fds: list[int], *, path: str, lower: Sequence[str], marks: str) -> dict[str, Any]:
-    """A written layer directory becomes immutable; see `farm.seal`."""
+    """A written layer directory becomes immutable, and fit to be stacked on anything.
+
+    An opaque directory hides all that is below, wherever it is merged to; what its step did was to delete
+    what was there. So it becomes a whiteout for each of those.
+    """
     _remove(f"{path}/work")
-    with Roots([f"{path}/fs"], lower) as ((layer,), stack):
-        return farm.seal(layer, stack, marks_of(marks), context.check).to_dict()
+    spelling = marks_of(marks)
+    with Roots([f"{path}/fs"]) as ((layer,),):
+        made = farm.measure(layer, spelling, context.check)
+        if made.opaque:
+            with Roots(lower) as (stack,):
+                for opaque in made.opaque:
+                    farm.expand(layer, stack, opaque, spelling)
+            made = farm.measure(layer, spelling, context.check)
+        return made.to_dict()
 
 
 def flatten(

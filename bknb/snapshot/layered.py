@@ -33,6 +33,7 @@ class LayeredSnapshotter(ABC):
 
     def __init__(self, root: Path, shim: Shim, marks: str) -> None:
         self._root = root
+        self._layers = str(root / "layers")  # a chain names many of them: joining Paths would cost 5 us each
         self._shim = shim
         self._marks = marks
         (root / "layers").mkdir(parents=True, exist_ok=True)
@@ -182,10 +183,10 @@ class LayeredSnapshotter(ABC):
     # --- stacks ---
 
     def _folder(self, layer: int) -> str:
-        return str(self._root / "layers" / str(abs(layer)))
+        return f"{self._layers}/{abs(layer)}"
 
     def _fs(self, layer: int) -> str:
-        return f"{self._folder(layer)}/fs"
+        return f"{self._layers}/{abs(layer)}/fs"
 
     def _paths(self, stack: Sequence[int]) -> list[str]:
         return [self._fs(layer) for layer in stack]
