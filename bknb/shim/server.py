@@ -305,10 +305,28 @@ class Server:
     def wait(self, pid: int) -> tuple[int, resource.struct_rusage]:
         """Wait for a child; its exit code (negative for a signal) and what it and its children used."""
         _, status, usage = os.wait4(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
         with self.lock:
             self.children.discard(pid)
+        if code < 0:
+            self.kill_orphans()
         self.reap()
-        return os.waitstatus_to_exitcode(status), usage
+        return code, usage
+
+    def kill_orphans(self) -> None:
+        """End what a killed runtime left behind: its container's init has become our child."""
+        for _ in range(100):
+            with self.lock:
+                found = [pid for pid in children_of(os.getpid()) if pid not in self.children]
+            if not found:
+                return
+            for pid in found:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            self.reap()
+            select.select([], [], [], 0.005)
 
     def reap(self) -> None:
         """Bury orphans that were given to us because we are PID 1."""
