@@ -96,7 +96,8 @@ class Platform:
 
     def normalize(self) -> Platform:
         """containerd's normal form: what a worker compares and what cache keys contain."""
-        system = _SYSTEMS.get(self.os.lower(), self.os.lower())
+        # An empty system is this machine's, as in containerd.
+        system = _SYSTEMS.get(self.os.lower(), self.os.lower()) or os.uname().sysname.lower()
         architecture, variant = _architecture(self.architecture.lower(), self.variant.lower())
         if architecture == "arm64" and variant in ("8", "v8"):
             variant = ""

@@ -14,6 +14,8 @@ _SCHEMES: Final = ("http", "https", "ssh", "git")
 _SCHEME: Final = re.compile(r"([a-zA-Z0-9]+)://")
 _SCP: Final = re.compile(r"([a-zA-Z0-9-_]+)@([a-zA-Z0-9-.]+):(.*?)(?:\?(.*?))?(?:#(.*))?\Z", re.ASCII)
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
+_USER: Final = re.compile(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*")
+_HOST: Final = re.compile(r"(?:[^\x00-\x20\x7f%/?#@\\^`{|}:\[\]]|\[[^\]]*\]|:(?=[^:]*:))*(?::[0-9]*)?")
 _PATH_SAFE: Final = "/$&+,:;=@!'()*~"
 
 
@@ -34,7 +36,7 @@ class URL:
         """Cut an address.
 
         Raises:
-            ValueError: a control character, or an escape that is none.
+            ValueError: a control character, an escape that is none, or a host or port that cannot be.
         """
         if re.search("[\x00-\x20\x7f]", text.partition("#")[0]):
             raise ValueError("invalid character in URL")
@@ -47,6 +49,8 @@ class URL:
         if path.startswith("//"):
             authority, slash, tail = path[2:].partition("/")
             user, _, host = authority.rpartition("@")
+            if not _USER.fullmatch(user) or not _HOST.fullmatch(host):
+                raise ValueError("invalid host in URL")
             path = slash + tail
         if _BAD_ESCAPE.search(path) or _BAD_ESCAPE.search(fragment):
             raise ValueError("invalid URL escape")

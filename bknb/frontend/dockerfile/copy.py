@@ -50,7 +50,7 @@ def lower_copy(lowering: Lowering, stage: BuildStage, step: Step, command: ast.C
     _check_checksum(command)
     text = instruction_name(command.text, lowering.conversion.lex, lowering.env(stage))
     first = stage.steps_done
-    name = lowering.name(stage, step, text)
+    name = lowering.name(stage, step, text, platform=stage.platform)
     state = lowering.context if source is None else source.state
     action: llb.FileAction | None = None
     for found in _sources(lowering, stage, step, command, state, name, from_context=source is None):
@@ -311,14 +311,14 @@ def _link(
     """Copy onto nothing and lay the result over the stage: the copy does not depend on what is below."""
     group = secrets.token_hex(12)
     first = stage.steps_done
-    name = lowering.name(stage, step, text)
+    name = lowering.name(stage, step, text, platform=stage.platform)
     stage.steps_done = first
     weak = ProgressGroup(group, name, weak=True)
     copied = llb.scratch().file(
         action, constraints=replace(constraints, platform=stage.platform, progress_group=weak)
     )
     lowering.note(stage, step, copied)
-    shown = lowering.name(stage, step, f"LINK {text}")
+    shown = lowering.name(stage, step, f"LINK {text}", platform=stage.platform)
     merged = replace(constraints, name=shown, progress_group=ProgressGroup(group, name))
     stage.state = stage.state.with_output(llb.merge([stage.state, copied], constraints=merged).output)
 

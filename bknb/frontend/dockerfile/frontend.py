@@ -97,7 +97,13 @@ class DockerfileFrontend:
         if "requestid" in request.opts:
             from bknb.frontend.dockerfile.subrequests import answer
 
-            return await answer(request.opts["requestid"], options, contexts, source)
+            warnings: list[LintWarning] = []
+            try:
+                return await answer(request.opts["requestid"], options, contexts, source, warnings)
+            except DockerfileError as error:
+                # BuildKit gives no place for an error in the answer to a question.
+                error.locations = ()
+                raise _with_warnings(error, warnings, source) from None
         return await self._build(options, contexts, source)
 
     def _forward(self, opts: Mapping[str, str], data: bytes) -> Forward | None:

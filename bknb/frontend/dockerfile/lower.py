@@ -30,6 +30,7 @@ from bknb.llb.graph import Constraints, Output, Pending
 from bknb.llb.run import DEFAULT_PATH
 from bknb.llb.vertex import Location
 from bknb.patterns import PatternMatcher
+from bknb.platforms import Platform
 
 _RAW: Final = Lex("\\", skip_process_quotes=True)
 
@@ -59,9 +60,9 @@ class Lowering:
         """Remember what the newest vertex of a state was made for."""
         self.conversion.note(stage, step.command.text, step.command.ranges, state)
 
-    def name(self, stage: BuildStage, step: Step, text: str) -> str:
-        """The name of a stage's next step."""
-        platform = (stage.platform or self.conversion.platforms.target) if self.multi else None
+    def name(self, stage: BuildStage, step: Step, text: str, *, platform: Platform | None) -> str:
+        """The name of a stage's next step; the platform counts where results are named by it."""
+        platform = platform if self.multi else None
         return step_name(stage, text, on_build=step.on_build, platform=platform, env=self.env(stage))
 
     @property
@@ -246,7 +247,7 @@ class Lowering:
             epoch = self.conversion.epoch
             created = -1 if epoch is None else epoch * 10**9
             text = instruction_name(command.text, self.conversion.lex, self.env(stage))
-            constraints = self.constraints(stage, step, self.name(stage, step, text))
+            constraints = self.constraints(stage, step, self.name(stage, step, text, platform=stage.platform))
             action = llb.mkdir(folder, 0o755, parents=True, owner=owner, created=created)
             stage.state = stage.state.file(action, constraints=constraints)
             self.note(stage, step, stage.state)

@@ -66,7 +66,10 @@ def lower_run(lowering: Lowering, stage: BuildStage, step: Step, command: ast.Ru
     )
     options = lowering.conversion.options
     constraints = replace(
-        lowering.constraints(stage, step, lowering.name(stage, step, name)),
+        # A state on scratch has no platform of its own, and the name then shows none.
+        lowering.constraints(
+            stage, step, lowering.name(stage, step, name, platform=stage.state.values.platform)
+        ),
         description={"com.docker.dockerfile.v1.command": command.text},
         ignore_cache=stage.ignore_cache,
         resources=options.resources,

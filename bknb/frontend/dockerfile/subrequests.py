@@ -50,14 +50,17 @@ _DESCRIBE: Final = _Kind("frontend.subrequests.describe", "List available subreq
 
 
 async def answer(
-    request: str, options: FrontendOptions, contexts: Contexts, source: SourceInfo
+    request: str,
+    options: FrontendOptions,
+    contexts: Contexts,
+    source: SourceInfo,
+    warnings: list[LintWarning],
 ) -> FrontendResult:
-    """Answer a question.
+    """Answer a question; findings are appended to `warnings`.
 
     Raises:
         DockerfileError: an unknown question, or a Dockerfile that cannot be compiled.
     """
-    warnings: list[LintWarning] = []
     match request:
         case "frontend.subrequests.describe":
             found = _describe()
