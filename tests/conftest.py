@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -62,7 +63,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RealRegistry:
-    """A registry written elsewhere, without TLS or credentials. `host` is `127.0.0.1:PORT`."""
+    """A registry written elsewhere, without TLS. `host` is `127.0.0.1:PORT`."""
 
     host: str
     root: Path
@@ -71,14 +72,20 @@ class RealRegistry:
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[RealRegistry]:
     """Debian's docker-registry on a free loopback port, empty, for one test."""
+    with real_registry(tmp_path / "docker-registry") as running:
+        yield running
+
+
+@contextlib.contextmanager
+def real_registry(root: Path, settings: str = "") -> Iterator[RealRegistry]:
+    """Debian's docker-registry in a folder of its own; `settings` are further lines of its configuration."""
     program = need("docker-registry")
-    root = tmp_path / "docker-registry"
     root.mkdir()
     config = root / "config.yml"
     config.write_text(
         "version: 0.1\nlog: {level: info}\n"
         f"storage: {{filesystem: {{rootdirectory: {root / 'data'}}}, delete: {{enabled: true}}}}\n"
-        'http: {addr: "127.0.0.1:0"}\n'
+        'http: {addr: "127.0.0.1:0"}\n' + settings
     )
     server = subprocess.Popen(
         [program, "serve", str(config)],
