@@ -55,6 +55,7 @@ TEST = (
     Package("runc", "/usr/sbin/runc", ("usr/sbin/runc",)),
     Package("skopeo", "/usr/bin/skopeo", ("usr/bin/skopeo",), SKOPEO_LIBRARIES),
     Package("umoci", "/usr/bin/umoci", ("usr/bin/umoci",)),
+    Package("openssl", "/usr/bin/openssl", ("usr/bin/openssl",)),
     Package("docker-registry", "/usr/bin/docker-registry", ("usr/bin/docker-registry",)),
     Package("proot", "/usr/bin/proot", ("usr/bin/proot",), ("libtalloc2", "libarchive13")),
     Package("graphviz", "/usr/bin/dot"),
