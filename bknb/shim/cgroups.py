@@ -50,11 +50,10 @@ def mode() -> str:
 
 
 def hide_unified() -> None:
-    """Take the v2 tree of a hybrid host out of this mount namespace: crun 1.8 refuses to run beside it.
+    """Cover the v2 tree of a hybrid host in this mount namespace: crun 1.8 refuses to run beside it.
 
-    A tmpfs takes its place, since crun makes plain directories there, and leaves them behind.
+    By a tmpfs that can be written, since crun makes plain directories there, and leaves them behind.
     """
-    calls.unmount(f"{ROOT}/unified")
     calls.mount("none", f"{ROOT}/unified", "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "size=4m,mode=0755")
 
 

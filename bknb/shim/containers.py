@@ -61,6 +61,12 @@ def run(
             container.place(tree)
         created = stubs.missing(rootfs, stub_paths, recursive=stub_recursive)
         uid, gid, groups = users.lookup(rootfs, user)
+        if max(uid, gid) >= context.server.entered.id_range:
+            raise Failure(
+                "ExecutorError",
+                f"user {user} has id {max(uid, gid)}, here are {context.server.entered.id_range} ids only:"
+                " apt install uidmap, and a line for you in /etc/subuid and /etc/subgid",
+            )
         if not beneath.exists(rootfs, cwd, follow=True):
             users.working_directory(rootfs, cwd, uid, gid)
         gids = "" if gid in groups else f"{gid},"

@@ -25,6 +25,8 @@ from bknb.shim.server import Context, Failure, Server
 MAX_LAYERS = 500  # fs/overlayfs/params.h: OVL_MAX_STACK
 FIXED = {"index": "off", "redirect_dir": "off", "metacopy": "off"}
 """What distributions switch on by default would put more into an upper directory than a layer can say."""
+FIXED_USER = {"index": "off"}
+"""With ``userxattr`` the others are off already, and may not be named."""
 
 Mounts = Sequence[dict[str, Any]]
 """`Mount.to_json()` of each."""
@@ -251,10 +253,11 @@ def _configure_overlay(server: Server, fd: int, options: Sequence[str]) -> None:
     if upper := _value(options, "upper"):
         calls.fsconfig(fd, "upperdir", upper)
         calls.fsconfig(fd, "workdir", _value(options, "work"))
-    for key, value in FIXED.items():
+    user = server.entered.tier == "user"
+    for key, value in (FIXED_USER if user else FIXED).items():
         calls.fsconfig(fd, key, value)
     calls.fsconfig(fd, "uuid", "null")  # else each upper directory gets an attribute that no layer has
-    if server.entered.tier == "user":
+    if user:
         calls.fsconfig(fd, "userxattr")
 
 
@@ -271,9 +274,9 @@ def _classic_overlay(server: Server, options: Sequence[str], target: str) -> Non
             if path := _value(options, name):
                 os.symlink(path, f"{links}/{link}")
                 words.append(f"{name}dir={link}")
-        words += [f"{key}={value}" for key, value in FIXED.items()]
-        if server.entered.tier == "user":
-            words.append("userxattr")
+        user = server.entered.tier == "user"
+        words += [f"{key}={value}" for key, value in (FIXED_USER if user else FIXED).items()]
+        words += ["userxattr"] if user else []
         os.chdir(links)
         try:
             calls.mount("overlay", target, "overlay", 0, ",".join(words))

@@ -143,7 +143,7 @@ class Server:
         os.makedirs(place, mode=0o700, exist_ok=True)
         calls.mount("tmpfs", place, "tmpfs", calls.MS_NOSUID | calls.MS_NODEV, "mode=0711")
         self.directory = place
-        if cgroups.mode() == "hybrid" and self.entered.tier == "root":
+        if cgroups.mode() == "hybrid":
             try:
                 cgroups.hide_unified()
                 self.litter = f"{cgroups.ROOT}/unified/{self.group}"
