@@ -97,7 +97,8 @@ def status(step: StepView, state: State | None = None) -> str:
     look = LOOKS[state or step.state]
     if step.kind == "local" and (state or step.state) is State.RAN:
         sent = max((s.current for s in step.statuses.values()), default=0)
-        return f"{look.sign} {amounts.size(sent) if sent else 'sent'} · {amounts.seconds(step.duration)}"
+        said = amounts.cut(step.note, 16) or (amounts.size(sent) if sent else "sent")
+        return f"{look.sign} {said} · {amounts.seconds(step.duration)}"
     time = step.duration if (state or step.state) in (State.RAN, State.FAILED, State.MERGED) else None
     return f"{look.sign} {look.word}" + (f" · {amounts.seconds(time)}" if time is not None else "")
 
@@ -116,6 +117,35 @@ def plan(view: BuildView, *, fold_above: int = FOLD_ABOVE) -> Plan:
     labels = tuple(lane_label(name, i == len(stages) - 1, len(stages)) for i, (name, _) in enumerate(stages))
     whole = Plan(labels, tuple(boxes), ())
     return dataclasses.replace(whole, arrows=_arrows(whole))
+
+
+def keep_ids(plan: Plan, before: Plan, pairs: Mapping[Digest, Digest]) -> Plan:
+    """A plan whose boxes have the ids that their counterparts have in the picture before.
+
+    `pairs` (from `pairing.pair`) leads from a step to its counterpart.
+    """
+    old = before.box_of()
+    names: dict[str, str] = {}
+    given: set[str] = set()
+    for box in plan.boxes:
+        counterpart = old.get(pairs.get(box.steps[0].digest, box.steps[0].digest))
+        if counterpart is not None and counterpart not in given:
+            names[box.id] = counterpart
+            given.add(counterpart)
+    taken = given | {box.id for box in before.boxes}
+    for box in plan.boxes:
+        if box.id not in names:
+            name, copy = box.id, 2
+            while name in taken:
+                name, copy = f"{box.id}-{copy}", copy + 1
+            names[box.id] = name
+            taken.add(name)
+    boxes = tuple(dataclasses.replace(box, id=names[box.id]) for box in plan.boxes)
+    arrows = tuple(
+        dataclasses.replace(arrow, source=names[arrow.source], target=names[arrow.target])
+        for arrow in plan.arrows
+    )
+    return Plan(plan.lanes, boxes, arrows)
 
 
 def lanes(steps: Sequence[StepView]) -> list[tuple[str, list[StepView]]]:

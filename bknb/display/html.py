@@ -33,7 +33,7 @@ from bknb.display.text import render_graph
 from bknb.display.timeline import longest_chain, timeline, worked
 
 LARGEST, LARGEST_PICTURE = 190_000, 60_000
-SMALLEST_STEP = 500
+SMALLEST_STEP = 1000
 """Bytes that the details of any step take."""
 MOST_ROWS, MOST_OPEN_ROWS = 120, 24
 """Rows of the table; above the first number cached steps are folded, above the second the table is."""
@@ -217,7 +217,7 @@ def _table(view: BuildView) -> str:
         rows += _rows(steps) if total <= MOST_ROWS else _folded_rows(steps)
     if (left_out := len(rows) - MOST_ROWS) > 0:
         rows = [
-            *rows[: MOST_ROWS],
+            *rows[:MOST_ROWS],
             _span_row(f'and {left_out} more rows: <code style="{_CODE}">build.table</code>'),
         ]
     table = _fill("table", {"heads": "".join(_heads()), "rows": "\n".join(rows)})

@@ -125,9 +125,10 @@ class StepView:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The cache keys that were asked for, cheap ones first."""
+        """The cache keys that were asked for, cheap ones first; causes that are no digests are not keys."""
         asked = (d for d in self.decisions if d.phase in (Phase.KEY, Phase.CONTENT))
-        return tuple(dict.fromkeys(cause for decision in asked for cause in decision.causes))
+        causes = (cause for decision in asked for cause in decision.causes)
+        return tuple(dict.fromkeys(cause for cause in causes if cause.startswith(("sha256:", "random:"))))
 
     @property
     def withheld(self) -> tuple[str, ...]:

@@ -87,12 +87,16 @@ def render_table(view: BuildView) -> str:
 def row(step: StepView) -> tuple[str, str, str, str, str]:
     """The cells of a step: step, cache, time, size, digest."""
     return (
-        amounts.cut("context" if step.kind == "local" else step.label, 60),
+        _name(step),
         f"{LOOKS[step.state].sign} {REASONS[step.state]}",
         amounts.seconds(step.duration) if not step.state.cached else "",
         amounts.size(step.size),
         amounts.short(step.digest, 12),
     )
+
+
+def _name(step: StepView) -> str:
+    return "context" if step.kind == "local" else amounts.cut(step.label, 60)
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
@@ -110,7 +114,7 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
 
 
 def _notes(view: BuildView) -> str:
-    lines = [f"{step.label}: {step.note}" for step in view.shown if step.note]
+    lines = [f"{_name(step)}: {step.note}" for step in view.shown if step.note]
     withheld = [name for step in view.steps.values() for name in step.withheld]
     if withheld:
         lines.append(f"not sent with the context: {', '.join(plain(name) for name in withheld[:20])}")

@@ -78,7 +78,8 @@ function size(value) {
     value /= 1000;
     unit += 1;
   }
-  return `${value < 99.95 ? value.toFixed(1) : Math.round(value)} ${["kB", "MB", "GB", "TB"][unit]}`;
+  const shown = value < 99.95 ? value.toFixed(1).replace(/\.0$/, "") : Math.round(value);
+  return `${shown} ${["kB", "MB", "GB", "TB"][unit]}`;
 }
 
 class View {

@@ -246,6 +246,18 @@ def running() -> list[Event]:
     return first(until=3.1)
 
 
+def pulling() -> list[Event]:
+    """The first build, while its images are pulled."""
+    return first(until=0.55)
+
+
+def fresh() -> list[Event]:
+    """300 steps, none of them cached, seen in the middle."""
+    events = large(300, fresh=300)
+    return [e for e in events if getattr(e, "time", 0.0) < T0 + 2.0 and (getattr(e, "started", None) or 0.0) < T0 + 2.0
+            and (getattr(e, "completed", None) or 0.0) < T0 + 2.0]  # fmt: skip
+
+
 def forty() -> list[Event]:
     """Six stages, forty steps, some of them beside each other."""
     stages = {"base": 6, "deps": 8, "assets": 7, "compile": 9, "test": 5, "release": 5}
@@ -302,7 +314,7 @@ def large(steps: int = 300, *, fresh: int = 12) -> list[Event]:
             inputs = (f"{stage}.{n - 1}",) if n > 1 else ()
             if s == 9 and 1 < n <= 10:
                 inputs = (*inputs, f"stage{n - 2}.{per}")
-            runs = (s == 4 and n > per - fresh) or (s == 9 and n >= 6)
+            runs = (n > per - fresh and (s == 4 or fresh >= steps)) or (s == 9 and n >= 6)
             kind = "image" if n == 1 else "exec"
             command = (
                 f"FROM base:{s}" if n == 1 else f"RUN step --number={n} --of=stage{s} && make target-{n}"

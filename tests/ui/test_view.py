@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
+from nbconvert import HTMLExporter
 
-from tests.ui.conftest import Lab, Server, page_of
+from bknb.display import BuildView, fold_all, mimebundle
+from tests.display import streams
+from tests.ui.conftest import SHOTS, Lab, Server, page_of
 
 pytestmark = pytest.mark.browser
 
@@ -102,7 +106,7 @@ def test_dark(dark_lab: Lab, server: Server, tmp_path: Path) -> None:
 
 
 def test_narrow(chromium: Any, server: Server) -> None:
-    """In a narrow window nothing is wider than the cell."""
+    """In a narrow window pictures scroll in their own place; the page does not become wider."""
     notebook(server, "narrow.ipynb", "play('first')")
     with page_of(chromium, server, width=640) as lab:
         lab.open("narrow.ipynb")
@@ -110,6 +114,103 @@ def test_narrow(chromium: Any, server: Server) -> None:
         lab.run(1)
         lab.cell(1).locator("img").first.wait_for()
         lab.shot("narrow", 1)
-        inside = lab.cell(1).locator(".jp-OutputArea-output").first.bounding_box()["width"]
+        output = lab.cell(1).locator(".jp-OutputArea-output").first
+        assert output.evaluate("o => o.scrollWidth - o.clientWidth") <= 1
         for image in images(lab, 1):
-            assert image.bounding_box()["width"] <= inside
+            assert image.evaluate("i => i.clientWidth") >= 700
+
+
+def test_many_steps_running(lab: Lab, server: Server, tmp_path: Path) -> None:
+    """300 steps are tiles while they run, and choosing one shows it."""
+    gate = tmp_path / "gate"
+    notebook(server, "tiles.ipynb", f"play('fresh', gate={str(gate)!r})", age=2.0)
+    lab.open("tiles.ipynb")
+    lab.run(0)
+    lab.run(1, wait=False)
+    cell = lab.cell(1)
+    cell.locator(".bknb-graph g[data-state='running']").first.wait_for()
+    cell.locator(".bknb-graph g[data-step]").nth(4).click()
+    cell.locator(".bknb-step", has_text="RUN step --number=5").wait_for()
+    lab.shot("running_tiles", 1)
+    gate.touch()
+    lab.done(1)
+    assert lab.complaints == []
+
+
+def test_pull_in_progress(lab: Lab, server: Server, tmp_path: Path) -> None:
+    """A pull shows a bar for each layer, with the bytes."""
+    gate = tmp_path / "gate"
+    notebook(server, "pull.ipynb", f"play('pulling', gate={str(gate)!r})", age=0.6)
+    lab.open("pull.ipynb")
+    lab.run(0)
+    lab.run(1, wait=False)
+    lab.cell(1).locator(".bknb-pull", has_text="of 24 MB").first.wait_for()
+    lab.shot("running_pull", 1)
+    gate.touch()
+    lab.done(1)
+
+
+def test_cancel_button(lab: Lab, server: Server, tmp_path: Path) -> None:
+    """Cancel reaches a kernel that is busy with the cell (JupyterLab speaks to it in a subshell)."""
+    notebook(server, "cancel.ipynb", f"play('running', gate={str(tmp_path / 'never')!r})")
+    lab.open("cancel.ipynb")
+    lab.run(0)
+    lab.run(1, wait=False)
+    lab.cell(1).get_by_role("button", name="Cancel").click()
+    lab.done(1)
+    lab.cell(1).locator("pre", has_text="1").last.wait_for()
+
+
+def test_page_loaded_anew(lab: Lab, server: Server, tmp_path: Path) -> None:
+    """A page that is opened in the middle of a build asks for what was said before."""
+    gate = tmp_path / "gate"
+    notebook(server, "anew.ipynb", f"play('running', gate={str(gate)!r})")
+    lab.open("anew.ipynb")
+    lab.run(0)
+    lab.run(1, wait=False)
+    lab.cell(1).locator(".bknb-graph g[data-state='running']").wait_for()
+    # A second view of the same widget is what a new page, or "Create New View for Output", makes.
+    lab.cell(1).locator(".jp-OutputArea-output").first.click(button="right")
+    lab.page.get_by_text("Create New View for Cell Output").click()
+    second = lab.page.locator(".jp-LinkedOutputView .bknb")
+    second.locator("pre.log").get_by_text("Collecting package-3").wait_for()
+    second.locator("g[data-state='running']").wait_for()
+    gate.touch()
+    lab.done(1)
+
+
+def test_untrusted(lab: Lab, server: Server) -> None:
+    """A notebook that is not trusted shows the same picture: images, colours, folds, hovers."""
+    bundle = mimebundle(fold_all(BuildView(), streams.failed()))
+    output = nbformat.v4.new_output("display_data", data=bundle)
+    server.write("untrusted.ipynb", ["1"], outputs={0: [output]})
+    lab.open("untrusted.ipynb")
+    cell = lab.cell(0)
+    cell.locator("img").first.wait_for()
+    assert cell.locator(".jp-mod-trusted").count() == 0
+    for image in images(lab, 0):
+        assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 100
+    pill = cell.get_by_text("≈ cached by content")
+    assert pill.evaluate("p => getComputedStyle(p).borderTopColor") == "rgb(106, 90, 205)"
+    assert cell.locator("code[title^='sha256:']").count() >= 9
+    assert cell.locator("details[open]").count() >= 3
+    lab.shot("untrusted", 0)
+
+
+def test_nbconvert(chromium: Any, tmp_path: Path) -> None:
+    """A page made by nbconvert needs no network for it."""
+    notebook = nbformat.v4.new_notebook()
+    bundle = mimebundle(fold_all(BuildView(), streams.first()))
+    output = nbformat.v4.new_output("display_data", data=bundle)
+    notebook.cells.append(nbformat.v4.new_code_cell("1", outputs=[output]))
+    page_text, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    path = tmp_path / "page.html"
+    path.write_text(f"<!doctype html><meta charset=utf-8>{page_text}")
+    context = chromium.new_context(offline=True)
+    page = context.new_page()
+    page.goto(f"file://{path}")
+    for image in page.locator("img").all():
+        assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 100
+    SHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=str(SHOTS / "nbconvert.png"), full_page=True)
+    context.close()
