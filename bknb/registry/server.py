@@ -29,6 +29,7 @@ from bknb.oci.types import MAX_DOCUMENT, OCI_INDEX, Index, parse_document
 from bknb.protocols import BlobWriter, ContentStore
 from bknb.registry.hosts import is_loopback
 from bknb.registry.repositories import Repositories, Repository
+from bknb.registry.threads import in_thread
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -229,7 +230,7 @@ class RegistryServer:
         with self._store.write() as writer:
             writer.write(data)
             try:
-                await asyncio.to_thread(writer.commit, digest)
+                await in_thread(writer.commit, digest)
             except ContentError as error:
                 raise _Refused(400, "DIGEST_INVALID", str(error)) from None
         repository.add_manifest(digest, document, len(data))
@@ -347,10 +348,10 @@ class RegistryServer:
             gathered.append(part)
             size += len(part)
             if size >= 1 << 20:
-                await asyncio.to_thread(upload.writer.write, b"".join(gathered))
+                await in_thread(upload.writer.write, b"".join(gathered))
                 gathered, size = [], 0
         if gathered:
-            await asyncio.to_thread(upload.writer.write, b"".join(gathered))
+            await in_thread(upload.writer.write, b"".join(gathered))
 
     async def _continue_upload(
         self, request: web.Request, repository: Repository, identity: str
@@ -372,7 +373,7 @@ class RegistryServer:
             self._uploads.pop(identity, None)
             with upload.writer:
                 try:
-                    await asyncio.to_thread(upload.writer.commit, digest)
+                    await in_thread(upload.writer.commit, digest)
                 except ContentError as error:
                     raise _Refused(400, "DIGEST_INVALID", str(error)) from None
         return self._stored(repository, digest)

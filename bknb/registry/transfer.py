@@ -5,7 +5,6 @@ Bytes are gathered to chunks of a MiB that a thread hashes and writes: the event
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +18,7 @@ from bknb.protocols import BlobWriter, ContentStore, Progress
 from bknb.registry.auth import AskCredentials
 from bknb.registry.hosts import Endpoint
 from bknb.registry.http import Http, Request, TemporaryError
+from bknb.registry.threads import in_thread
 
 if TYPE_CHECKING:
     import aiohttp
@@ -65,7 +65,7 @@ class Transfer:
                     if writer.offset <= reached:
                         raise
                     reached = writer.offset
-            await asyncio.to_thread(writer.commit, descriptor.digest, descriptor.size)
+            await in_thread(writer.commit, descriptor.digest, descriptor.size)
 
     async def _download_rest(
         self,
@@ -114,7 +114,7 @@ class Transfer:
             nonlocal gathered, size
             if gathered:
                 data, gathered, size = b"".join(gathered), [], 0
-                await asyncio.to_thread(writer.write, data)
+                await in_thread(writer.write, data)
             if progress is not None:
                 progress(descriptor.digest, writer.offset, descriptor.size)
 
@@ -239,7 +239,7 @@ class Transfer:
             try:
                 done = 0
                 while done < length:
-                    data = await asyncio.to_thread(os.pread, blob, min(CHUNK, length - done), start + done)
+                    data = await in_thread(os.pread, blob, min(CHUNK, length - done), start + done)
                     if not data:
                         raise ContentError(f"blob {descriptor.digest} is shorter than its descriptor says")
                     done += len(data)

@@ -356,3 +356,27 @@ def test_one_line() -> None:
     """Foreign text is one short printable line."""
     assert one_line("a\r\n\tb\x00" + "c" * 999).startswith("a b c")
     assert issubclass(TemporaryError, RegistryError)
+
+
+async def test_cancelling_waits_for_the_thread() -> None:
+    """Who is cancelled goes on only when the thread is done with what will be closed."""
+    import asyncio
+    import threading
+
+    from bknb.registry.threads import in_thread
+
+    started, release, done = asyncio.Event(), threading.Event(), []
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(started.set)
+        release.wait()
+        done.append(True)
+
+    running = asyncio.ensure_future(in_thread(work))
+    await started.wait()
+    running.cancel()
+    loop.call_soon(release.set)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert done == [True]
