@@ -67,7 +67,7 @@ class Flight(Generic[T]):
     def join(self, waits: Waits) -> None:
         """Start it if it has not been, and be told when it has landed."""
         if self.done:
-            waits.wake()
+            waits.landed(self)
             return
         self._wakers[waits] = None
         if self._task is None:
@@ -88,7 +88,7 @@ class Flight(Generic[T]):
             self._ended(self)
         wakers, self._wakers = list(self._wakers), {}
         for waits in wakers:
-            waits.wake()
+            waits.landed(self)
 
     async def _main(self) -> None:
         try:
@@ -105,11 +105,12 @@ class Flight(Generic[T]):
 class Waits:
     """The flights that one coroutine waits for; all are left when its context ends."""
 
-    __slots__ = ("_event", "_flights")
+    __slots__ = ("_event", "_flights", "_landed")
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._flights: dict[Flight[Any], None] = {}
+        self._landed: list[Flight[Any]] = []
 
     def __enter__(self) -> Waits:
         return self
@@ -121,7 +122,9 @@ class Waits:
         for flight in flights:
             flight.leave(self)
 
-    def wake(self) -> None:
+    def landed(self, flight: Flight[Any]) -> None:
+        """Called by a flight that was joined."""
+        self._landed.append(flight)
         self._event.set()
 
     def join(self, flight: Flight[T]) -> None:
@@ -138,8 +141,9 @@ class Waits:
         """
         await self._event.wait()
         self._event.clear()
-        for flight in [flight for flight in self._flights if flight.done]:
-            del self._flights[flight]
+        landed, self._landed = self._landed, []
+        for flight in landed:
+            self._flights.pop(flight, None)
             if flight.error is not None:
                 raise flight.error
 

@@ -24,6 +24,11 @@ Identity = tuple[Digest, str]
 """Digest of the vertex, and of the set of vertices at or below it that ignore the cache ("" for none)."""
 
 
+NOTHING: frozenset[str] = frozenset()
+OPEN, FOUND = 1, 2
+"""Bits of `ActiveEdge.state`."""
+
+
 class ActiveEdge:
     """One output of an active vertex.
 
@@ -31,14 +36,16 @@ class ActiveEdge:
         keys: cache keys that are known to lead to it.
         records: results of those keys, newest first.
         by_content: those of them that only the content of an input has led to.
-        matched: for each input, whether anything in the cache stands on it.
+        found: for each input, the keys of this edge that it leads to.
+        state: for each input, whether anything was found, and whether more may come (`OPEN`, `FOUND`).
+        opens: how many inputs are open; `empty` how many lead to nothing; `dead` how many to nothing for good.
         closed: nothing more can be said about its keys before it is realised.
         done: it is realised: `ref` is its result (None is scratch), `result_keys` the keys of that result.
     """
 
     __slots__ = (
-        "by_content", "closed", "done", "index", "keys", "matched", "records", "ref", "result_keys",
-        "solving", "vertex",
+        "by_content", "closed", "dead", "done", "empty", "found", "index", "keys", "opens", "records",
+        "ref", "result_keys", "solving", "state", "vertex",
     )  # fmt: skip
 
     def __init__(self, vertex: ActiveVertex, index: int) -> None:
@@ -47,7 +54,11 @@ class ActiveEdge:
         self.keys: frozenset[str] = frozenset()
         self.by_content: frozenset[str] = frozenset()
         self.records: tuple[CacheRecord, ...] = ()
-        self.matched: list[bool] = [False] * len(vertex.inputs)
+        count = len(vertex.inputs)
+        self.found: list[frozenset[str]] = [NOTHING] * count
+        self.state: list[int] = [OPEN] * count
+        self.opens = self.empty = count
+        self.dead = 0
         self.closed = False
         self.done = False
         self.ref: Ref | None = None
@@ -60,14 +71,14 @@ class ActiveVertex:
 
     Attributes:
         inputs: what it reads.
-        consumers: active vertices that read it.
+        consumers: active vertices that read it, and the numbers of the inputs that do.
         rank: longer than the way to any input; a topological order.
         ignore_cache: it runs even if the cache has it.
         map: its cache map; None for a source that has not been asked.
         digests: of all cache maps asked so far; more than one for a source only.
         mapped: no further cache map is to come.
         content: for each input the key of its content, once it is known.
-        ready: for each input, whether it is realised and prepared.
+        ready: for each input, whether it is realised and prepared; `unready` counts those that are not.
         jobs: who wants it; it lives as long as there is one.
         below: vertices that its nested builds or its twin made it wait for.
         outputs: what it made, one for each output, when it has run.
@@ -77,7 +88,7 @@ class ActiveVertex:
     __slots__ = (
         "below", "broken", "consumers", "content", "digests", "edges", "identity", "ignore_cache", "inputs",
         "jobs", "map", "mapped", "mapping", "operation", "outputs", "rank", "ready", "realising", "running",
-        "status", "vertex",
+        "status", "unready", "vertex",
     )  # fmt: skip
 
     def __init__(
@@ -90,14 +101,15 @@ class ActiveVertex:
         self.operation = operation
         self.ignore_cache = ignore_cache
         self.status = status
-        self.consumers: dict[ActiveVertex, None] = {}
-        self.rank: int = 1 + max((edge.vertex.rank for edge in inputs), default=0)
+        self.consumers: dict[ActiveVertex, list[int]] = {}
+        self.rank: int = 1 + max([edge.vertex.rank for edge in inputs], default=0)
         self.map: CacheMap | None = None
         self.digests: list[Digest] = []
         self.mapped = False
         count = len(inputs)
         self.content: list[str | None] = [None] * count
         self.ready: list[bool] = [False] * count
+        self.unready = count
         self.edges: dict[int, ActiveEdge] = {}
         self.jobs: dict[Job, None] = {}
         self.below: dict[ActiveVertex, None] = {}
@@ -194,10 +206,9 @@ class ActiveGraph:
         return pairs
 
     def _load(self, vertex: Vertex, found: dict[Digest, ActiveVertex], ignore: bool) -> ActiveVertex:
-        below = {found[edge.vertex.digest].identity[1] for edge in vertex.inputs}
+        below = {tag for edge in vertex.inputs if (tag := found[edge.vertex.digest].identity[1])}
         if ignore:
             below.add(vertex.digest)
-        below.discard("")
         identity = (vertex.digest, Digest.of_text("\0".join(sorted(below))) if below else "")
         active = self._active.get(identity)
         if active is None and not below:
@@ -207,8 +218,8 @@ class ActiveGraph:
             inputs = tuple(found[edge.vertex.digest].edge(edge.index) for edge in vertex.inputs)
             active = ActiveVertex(vertex, identity, inputs, self._resolve(vertex), ignore, self._status())
             self._active[identity] = active
-            for edge in inputs:
-                edge.vertex.consumers[active] = None
+            for number, edge in enumerate(inputs):
+                edge.vertex.consumers.setdefault(active, []).append(number)
             if below:
                 self._forced[vertex.digest] = active
         return active

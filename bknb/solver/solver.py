@@ -167,8 +167,8 @@ class Solver:
         for job in list(active.jobs):
             job.decide(active, phase, outcome, causes)
 
-    def _propagate(self, active: ActiveVertex) -> None:
-        propagate([active], self._store, self._hit)
+    def _propagate(self, active: ActiveVertex, *numbers: int) -> None:
+        propagate(active, self._store, self._hit, numbers or None)
 
     def _flight(
         self, body: Callable[[], Coroutine[Any, Any, None]], forget: Callable[[], None]
@@ -213,35 +213,40 @@ class Solver:
     async def _solve(self, edge: ActiveEdge) -> None:
         """The result of an edge: from the cache if anything leads to it, else by running its vertex."""
         active = edge.vertex
-        said = waited = False
+        joined = False
         with Waits() as waits:
             while not edge.done:
                 if edge.records:
                     await self._load(edge)
-                    continue
-                wanted: list[Wanted]
-                if edge.closed:
-                    wanted = [(active, number) for number, ready in enumerate(active.ready) if not ready]
-                    if not active.mapped:
-                        wanted.append((active, -1))
-                    if not said:
-                        said = True
+                elif not edge.closed:
+                    for item in frontier(edge):
+                        waits.join(self._wanted(item))
+                    await waits.change()
+                elif active.unready or not active.mapped:
+                    if not joined:
+                        joined = True
                         self._say_miss(edge)
-                    if not wanted:
-                        break
-                    if not waited and active.inputs:
-                        waited = True
-                        self._decide(active, Phase.WAIT, "begin", "input")
+                        self._join_inputs(active, waits)
+                    await waits.change()
                 else:
-                    wanted = frontier(edge)
-                for item in wanted:
-                    waits.join(self._wanted(item))
-                await waits.change()
-            if waited:
+                    if not joined:
+                        self._say_miss(edge)
+                    break
+            if joined and active.inputs:
                 self._decide(active, Phase.WAIT, "end", "input")
             if not edge.done:
                 await waits.on(self._running(active))
                 self._finish_run(edge)
+
+    def _join_inputs(self, active: ActiveVertex, waits: Waits) -> None:
+        """Have everything realised that a vertex needs to run."""
+        if not active.mapped:
+            waits.join(self._mapping(active))
+        if active.inputs:
+            self._decide(active, Phase.WAIT, "begin", "input")
+        for number, ready in enumerate(active.ready):
+            if not ready:
+                waits.join(self._realising(active, number))
 
     def _say_miss(self, edge: ActiveEdge) -> None:
         active = edge.vertex
@@ -249,7 +254,7 @@ class Solver:
             self._decide(active, Phase.KEY, "ignored")
             return
         assert active.map is not None
-        unmatched = [f"input:{number}" for number, matched in enumerate(edge.matched) if not matched]
+        unmatched = [f"input:{number}" for number, found in enumerate(edge.found) if not found]
         phase = Phase.CONTENT if any(active.content) else Phase.KEY
         self._decide(active, phase, "miss", active.map.digest, *unmatched)
 
@@ -305,7 +310,8 @@ class Solver:
                 if held is not None:
                     await held.release()
         active.ready[number] = True
-        self._propagate(active)
+        active.unready -= 1
+        self._propagate(active, number)
 
     def _connect(self, active: ActiveVertex, number: int, content_digest: Digest) -> None:
         """Content is known: what it leads to, the definition of the same input leads to from now on."""

@@ -15,11 +15,11 @@ function of state instead of by messages:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from bknb.keys.cachekey import root_key
-from bknb.protocols import CacheStore
-from bknb.solver.graph import ActiveEdge, ActiveVertex
+from bknb.protocols import CacheRecord, CacheStore
+from bknb.solver.graph import FOUND, NOTHING, OPEN, ActiveEdge, ActiveVertex
 
 Wanted = tuple[ActiveVertex, int]
 """An input, by number, whose content is wanted; number -1 is a source whose cache map is wanted."""
@@ -30,80 +30,102 @@ def sweep(vertices: Iterable[ActiveVertex], store: CacheStore) -> list[ActiveEdg
     hits = []
     for active in vertices:
         for edge in active.edges.values():
-            known = bool(edge.records)
+            known = edge.records
             update(edge, store)
             if edge.records and not known:
                 hits.append(edge)
     return hits
 
 
-def propagate(start: Iterable[ActiveVertex], store: CacheStore, hit: Callable[[ActiveEdge], None]) -> None:
-    """Work out some vertices again, and everything above them for which that changes something."""
-    queue = [(active.rank, id(active), active) for active in start]
-    heapq.heapify(queue)
-    queued = {active for _, _, active in queue}
+def propagate(
+    start: ActiveVertex,
+    store: CacheStore,
+    hit: Callable[[ActiveEdge], None],
+    numbers: Sequence[int] | None = None,
+) -> None:
+    """Work out a vertex again, and everything above it for which that changes something.
+
+    Args:
+        start: of which something became known.
+        store: the cache.
+        hit: told of each edge that was found.
+        numbers: the inputs of `start` that it became known of; None for all.
+    """
+    queue = [(start.rank, id(start), start)]
+    changes: dict[ActiveVertex, list[int] | None] = {start: None if numbers is None else list(numbers)}
     while queue:
         active = heapq.heappop(queue)[2]
-        queued.discard(active)
+        news = changes.pop(active)
         changed = False
         for edge in active.edges.values():
-            known = bool(edge.records)
-            changed = update(edge, store) or edge.done or changed
+            known = edge.records
+            changed = update(edge, store, news) or edge.done or changed
             if edge.records and not known:
                 hit(edge)
         if changed:
-            for above in active.consumers:
-                if above not in queued:
-                    queued.add(above)
+            for above, reading in active.consumers.items():
+                if above not in changes:
+                    changes[above] = []
                     heapq.heappush(queue, (above.rank, id(above), above))
+                pending = changes[above]
+                if pending is not None:
+                    pending += reading
 
 
-def update(edge: ActiveEdge, store: CacheStore) -> bool:
-    """Work out the keys of one edge from those of its inputs; tells whether anything is new."""
+def update(edge: ActiveEdge, store: CacheStore, numbers: Sequence[int] | None = None) -> bool:
+    """Work out the keys of one edge from those of its inputs; tells whether anything is new.
+
+    Args:
+        edge: which.
+        store: the cache.
+        numbers: the inputs of which something may have become known; None for all.
+    """
     active = edge.vertex
     if edge.done or active.map is None:
         return False
     if active.ignore_cache:
         changed, edge.closed = not edge.closed, True
         return changed
-    before = (edge.keys, edge.closed, bool(edge.records))
+    keys, closed, known = edge.keys, edge.closed, bool(edge.records)
     if not active.inputs:
-        edge.keys = frozenset(root_key(digest, edge.index) for digest in active.digests)
-        closed = active.mapped
+        edge.keys = frozenset([root_key(digest, edge.index) for digest in active.digests])
+        edge.closed = active.mapped
     else:
-        closed = _match(edge, store)
-    edge.records = _records(edge.keys, store)
-    edge.closed = closed or bool(edge.records)
-    return (edge.keys, edge.closed, bool(edge.records)) != before
+        for number in range(len(active.inputs)) if numbers is None else numbers:
+            _look(edge, store, number)
+        edge.keys = NOTHING if edge.empty else frozenset.intersection(*edge.found)
+        edge.closed = edge.dead > 0 or not edge.opens
+    edge.records = _records(edge.keys, store) if edge.keys else ()
+    edge.closed = edge.closed or bool(edge.records)
+    return edge.closed != closed or bool(edge.records) != known or edge.keys != keys
 
 
-def _match(edge: ActiveEdge, store: CacheStore) -> bool:
-    """Set the keys that all inputs agree on; tells whether that is the last word before running."""
+def _look(edge: ActiveEdge, store: CacheStore, number: int) -> None:
+    """What one input leads to, and whether more may come of it."""
     active, index = edge.vertex, edge.index
     assert active.map is not None
-    digest = active.map.digest
-    common: frozenset[str] | None = None
-    dead, settled = False, True
-    for number, (given, dep) in enumerate(zip(active.inputs, active.map.deps, strict=True)):
-        selector = dep.selector or ""
-        found: frozenset[str] = frozenset()
-        for key in given.keys:
-            found |= store.targets(key, number, index, digest, selector)
-        content = active.content[number]
-        if content is not None:
-            found |= store.targets(content, number, index, digest, "")
-        edge.matched[number] = bool(found)
-        open_ = not given.closed or (dep.content is not None and content is None)
-        dead = dead or not (found or open_)
-        settled = settled and not open_
-        common = found if common is None else common & found
-    edge.keys = common or frozenset()
-    return dead or settled
+    digest, dep, given = active.map.digest, active.map.deps[number], active.inputs[number]
+    found = NOTHING
+    for key in given.keys:
+        targets = store.targets(key, number, index, digest, dep.selector or "")
+        found = found | targets if found else targets
+    content = active.content[number]
+    if content is not None:
+        found |= store.targets(content, number, index, digest, "")
+    open_ = not given.closed or (dep.content is not None and content is None)
+    edge.found[number] = found
+    old, new = edge.state[number], (FOUND if found else 0) | (OPEN if open_ else 0)
+    if old != new:
+        edge.state[number] = new
+        edge.opens += (new & OPEN) - (old & OPEN)
+        edge.empty += (old & FOUND) // FOUND - (new & FOUND) // FOUND
+        edge.dead += (new == 0) - (old == 0)
 
 
-def _records(keys: frozenset[str], store: CacheStore) -> tuple:  # type: ignore[type-arg]
+def _records(keys: frozenset[str], store: CacheStore) -> tuple[CacheRecord, ...]:
     if len(keys) == 1:
-        return store.records(next(iter(keys)))
+        (key,) = keys
+        return store.records(key)
     every = [record for key in keys for record in store.records(key)]
     return tuple(sorted(every, key=lambda record: (bool(record.remote), -record.created, record.result)))
 
@@ -122,10 +144,9 @@ def frontier(edge: ActiveEdge) -> list[Wanted]:
             wanted[active, -1] = None
             continue
         assert active.map is not None
-        first = [number for number, matched in enumerate(current.matched) if not matched]
-        chosen = [number for number in first if _is_open(active, number)]
+        chosen = [number for number, state in enumerate(current.state) if state == OPEN]
         if not chosen:
-            chosen = [number for number in range(len(active.inputs)) if _is_open(active, number)]
+            chosen = [number for number, state in enumerate(current.state) if state & OPEN]
         for number in chosen:
             given = active.inputs[number]
             if given.closed:
@@ -134,10 +155,3 @@ def frontier(edge: ActiveEdge) -> list[Wanted]:
                 seen.add(given)
                 stack.append(given)
     return list(wanted)
-
-
-def _is_open(active: ActiveVertex, number: int) -> bool:
-    assert active.map is not None
-    if not active.inputs[number].closed:
-        return True
-    return active.map.deps[number].content is not None and active.content[number] is None
