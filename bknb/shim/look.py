@@ -17,7 +17,7 @@ from typing import Any
 from bknb import beneath
 from bknb.shim.marks import DeviceMarks
 from bknb.shim.mounts import Mounts, Tree, open_tree
-from bknb.shim.owners import OWN, Owners, owners_of
+from bknb.shim.owners import OWN, Owners
 from bknb.shim.same import same
 from bknb.shim.server import Context, Failure
 from bknb.shim.stack import Level
@@ -29,7 +29,7 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 def truth(context: Context) -> Owners:
     """How the disk of this machine keeps owners."""
-    return owners_of(context.server.entered.tier, context.server.entered.id_range)
+    return context.server.owners
 
 
 def stat(

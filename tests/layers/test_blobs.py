@@ -130,6 +130,19 @@ async def test_a_layer_of_nothing_is_an_empty_archive(lab: Lab, layers: ShimLaye
     assert blob.diff_id == "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 
 
+async def test_a_layer_is_buildkits_byte_for_byte(lab: Lab, layers: ShimLayers) -> None:
+    """The digest is of the layer that BuildKit (73ed6825c) makes of this tree by COPY, uncompressed."""
+    await lab.step(
+        "one", "", STEP + "n, m, q, z = 'n' * 90, 'm' * 90, 'q' * 160, 'z' * 120\n"
+        "write('d/a', 'hi\\n', 0o4755); os.mkdir('d/e'); os.symlink('a', 'd/l'); write(f'{n}/{m}/f', 'x\\n')\n"
+        "write('ünï', 'u\\n'); write(f'{q}/{z}', 'y\\n'); os.mkfifo('fifo', 0o644)\n"
+        "for path in reversed(list(show())): os.utime(path, (0, 1577934245.678), follow_symlinks=False)\n"
+        "os.utime('fifo', (0, 1577836800))",
+    )  # fmt: skip
+    blob = await blob_of(lab, layers, "one", Compression("uncompressed"))
+    assert blob.diff_id == "sha256:577d55b709029f21b2c1424f2bd57f2b8c910963ab948ae84b61cabe3b6ea5f5"
+
+
 async def test_another_compression_has_the_same_tar(
     lab: Lab, layers: ShimLayers, content: DiskContentStore
 ) -> None:
