@@ -26,6 +26,7 @@ FLOORS = (  # first the vocabulary, then the models, the mechanisms, the composi
 )
 LIBRARIES = {0: {"google"}, 1: {"google", "msgspec"}}  # beside the standard library; higher rows are free
 SHIM_IMPORTS = {"shim", "beneath", "errors", "patterns"}  # its process: these and the standard library
+STANDARD = sys.stdlib_module_names | {"compression", "backports"}  # zstd: Python 3.14's, and its backport
 NOTEBOOK = {"IPython", "ipywidgets", "anywidget", "traitlets", "ipykernel", "jupyter_client", "kernel_ext"}
 SOURCES = sorted(path for top in ("bknb", "kernel_ext") for path in (ROOT / top).rglob("*.py"))
 
@@ -68,7 +69,7 @@ def test_imports_point_downwards(path: Path) -> None:
     row, position = place(own)
     for module in imports(path):
         part, top = part_of(module), module.split(".")[0]
-        if part == own or top in sys.stdlib_module_names:
+        if part == own or top in STANDARD:
             continue
         assert own not in SHIM_IMPORTS or part in SHIM_IMPORTS, f"{module} in the shim's process"
         if top in ("bknb", "kernel_ext"):
