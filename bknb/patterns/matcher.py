@@ -189,22 +189,32 @@ def _translate(pattern: str) -> tuple[str, str]:
 
 
 def _check_syntax(pattern: str) -> None:
-    """Fails where Go's filepath.Match fails for the pattern, which is asked first."""
-    place = 0
-    while place < len(pattern):
-        char = pattern[place]
-        place += 1
-        if char == "\\":
-            place += 1
-            if place > len(pattern):
-                raise PatternError(_BAD_PATTERN)
-        elif char == "[":
-            place = _check_class(pattern, place, _chunk_end(pattern, place - 1))
+    """Fails where Go's filepath.Match(pattern, ".") fails, which is what BuildKit asks first.
+
+    That reads a pattern in chunks, each up to the next star outside of brackets, and ends at the first chunk
+    that does not match: what is wrong behind it is not noticed.
+    """
+    name = "."
+    while pattern:
+        chunk = pattern.lstrip("*")
+        star = len(chunk) < len(pattern)
+        end = _chunk_end(chunk)
+        chunk, pattern = chunk[:end], chunk[end:]
+        if not chunk:
+            return
+        rest = _match_chunk(chunk, name)
+        if rest is None or (rest and not pattern):
+            if not star or not name:
+                return
+            rest = _match_chunk(chunk, name[1:])
+            if rest is None:
+                return
+        name = rest
 
 
-def _chunk_end(pattern: str, place: int) -> int:
-    """Where the part ends that filepath.Match reads at once: before the next star outside of brackets."""
+def _chunk_end(pattern: str) -> int:
     inside = False
+    place = 0
     while place < len(pattern):
         char = pattern[place]
         if char == "\\":
@@ -212,28 +222,56 @@ def _chunk_end(pattern: str, place: int) -> int:
         elif char in "[]":
             inside = char == "["
         elif char == "*" and not inside:
-            break
+            return place
         place += 1
-    return min(place, len(pattern))
+    return len(pattern)
 
 
-def _check_class(pattern: str, place: int, end: int) -> int:
-    """Steps over a character class, from behind its bracket on."""
-    place += pattern.startswith("^", place, end)
+def _match_chunk(chunk: str, name: str) -> str | None:
+    """What is left of a name behind a chunk, or None; reads the whole chunk either way."""
+    place = 0
+    failed = False
+    while place < len(chunk):
+        failed = failed or not name
+        char = chunk[place]
+        place += 1
+        if char == "[":
+            negated = chunk.startswith("^", place)
+            found, place = _match_class(chunk, place + negated, name[:1])
+            failed = failed or found == negated
+        elif char != "?":
+            if char == "\\":
+                if place == len(chunk):
+                    raise PatternError(_BAD_PATTERN)
+                char = chunk[place]
+                place += 1
+            failed = failed or char != name[0]
+        name = name[1:]
+    return None if failed else name
+
+
+def _match_class(chunk: str, place: int, char: str) -> tuple[bool, int]:
+    """Whether a character is in a class, and where the class ends."""
+    found = False
     ranges = 0
-    while not (ranges and pattern.startswith("]", place, end)):
-        place = _check_char(pattern, place, end)
-        if pattern.startswith("-", place, end):
-            place = _check_char(pattern, place + 1, end)
+    while not (ranges and chunk.startswith("]", place)):
+        low = high = _class_char(chunk, place)
+        place += len(low)
+        if chunk.startswith("-", place):
+            high = _class_char(chunk, place + 1)
+            place += 1 + len(high)
+        found = found or low[-1] <= char <= high[-1]
         ranges += 1
-    return place + 1
+    return found, place + 1
 
 
-def _check_char(pattern: str, place: int, end: int) -> int:
-    """Steps over one character of a class; more must follow it."""
-    if place >= end or pattern[place] in "-]":
+def _class_char(chunk: str, place: int) -> str:
+    """One character of a class, with its escape; more must follow it."""
+    char = chunk[place : place + 1]
+    if char in ("", "-", "]"):
         raise PatternError(_BAD_PATTERN)
-    place += pattern[place] == "\\"
-    if place + 1 >= end or "\ud800" <= pattern[place] <= "\udfff":
+    if char == "\\":
+        char = chunk[place : place + 2]
+    if place + len(char) >= len(chunk) or "\ud800" <= char[-1] <= "\udfff":
         raise PatternError(_BAD_PATTERN)
-    return place + 1
+    return char

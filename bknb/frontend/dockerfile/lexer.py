@@ -117,7 +117,8 @@ class _Lexer:
     def _note_comment(self, line: str) -> None:
         if not line.lstrip(SPACE).startswith("#"):
             return
-        comment = trim_space(line[1:])  # an indented comment keeps its sign, as in BuildKit
+        # BuildKit drops the first byte, whatever it is: an indented comment keeps its sign.
+        comment = trim_space(line[1:] if line[0].isascii() else decode(encode(line)[1:]))
         if comment:
             self.comments.append(comment)
         else:
