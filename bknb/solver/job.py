@@ -59,8 +59,7 @@ class Status:
     """What is shown of an active vertex: the fields of its `VertexEvent` that change, and its output."""
 
     __slots__ = (
-        "_log", "_log_size", "_others", "_progress", "completed", "error", "note", "outcome", "result",
-        "size", "solver_digest", "started",
+        "_said", "completed", "error", "note", "outcome", "result", "size", "solver_digest", "started",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -72,10 +71,7 @@ class Status:
         self.size: int | None = None
         self.result = ""
         self.solver_digest = ""
-        self._log: deque[LogEvent] = deque()
-        self._log_size = 0
-        self._progress: dict[str, StatusEvent] = {}
-        self._others: deque[Event] = deque(maxlen=1000)
+        self._said: _Said | None = None
 
     def event(self, digest: Digest, fields: Mapping[str, Any]) -> VertexEvent:
         """The vertex as it is now."""
@@ -86,22 +82,40 @@ class Status:
 
     def remember(self, event: Event) -> None:
         """Keep an event for jobs that join later; the oldest lines of a long log are not replayed."""
-        match event:
-            case LogEvent():
-                self._log.append(event)
-                self._log_size += len(event.data)
-                while self._log_size > MAX_REPLAY:
-                    self._log_size -= len(self._log.popleft().data)
-            case StatusEvent():
-                self._progress[event.id] = event
-            case _:
-                self._others.append(event)
+        if self._said is None:
+            self._said = _Said()
+        self._said.add(event)
 
     def replay(self) -> Iterator[Event]:
         """What it has said so far."""
-        yield from self._others
-        yield from self._progress.values()
-        yield from self._log
+        if self._said is not None:
+            yield from self._said.others
+            yield from self._said.progress.values()
+            yield from self._said.log
+
+
+class _Said:
+    """The output of a vertex, bounded."""
+
+    __slots__ = ("log", "log_size", "others", "progress")
+
+    def __init__(self) -> None:
+        self.log: deque[LogEvent] = deque()
+        self.log_size = 0
+        self.progress: dict[str, StatusEvent] = {}
+        self.others: deque[Event] = deque(maxlen=1000)
+
+    def add(self, event: Event) -> None:
+        match event:
+            case LogEvent():
+                self.log.append(event)
+                self.log_size += len(event.data)
+                while self.log_size > MAX_REPLAY:
+                    self.log_size -= len(self.log.popleft().data)
+            case StatusEvent():
+                self.progress[event.id] = event
+            case _:
+                self.others.append(event)
 
 
 class Job:

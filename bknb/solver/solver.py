@@ -15,9 +15,10 @@ one slot is enough for any graph.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from contextlib import AsyncExitStack, nullcontext
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Final
 
@@ -38,6 +39,21 @@ CLEANUP_SECONDS: Final = 10.0
 
 SCRATCH: Final = ""
 """The result of a record whose output is empty."""
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from looking through all that is being made, none of which is garbage.
+
+    Without it, it takes two thirds of a cached solve of 10,000 vertices.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Solver:
@@ -119,6 +135,10 @@ class Solver:
     def _attach(self, jobs: Sequence[Job], edges: Sequence[Edge]) -> list[ActiveEdge]:
         """Make the graph active, ask the cache about all of it at once, and show what came out."""
         self._store.refresh()
+        with _no_collection():
+            return self._sweep(jobs, edges)
+
+    def _sweep(self, jobs: Sequence[Job], edges: Sequence[Edge]) -> list[ActiveEdge]:
         pairs = self._graph.load(edges, jobs[0].ignores)
         targets = [pairs[edge.vertex.digest][1].edge(edge.index) for edge in edges]
         new = [
