@@ -262,7 +262,7 @@ class _Build:
             for result in results:
                 held.append(next(solved) if result.edge is not None else None)
             inputs = [
-                ExportInput(ref, result.platform, result.image_config, result.epoch)
+                ExportInput(ref, result.platform, result.image_config, result.epoch, result.base_image_config)
                 for ref, result in zip(held, results, strict=True)
             ]
             if self.request.exports:

@@ -23,7 +23,7 @@ from bknb.platforms import Platform
 from bknb.protocols import Exporter, ExportRequest, Frontend
 from bknb.registry.client import RegistryClient
 from bknb.registry.seed import seed
-from bknb.registry.server import RegistryServer
+from bknb.registry.server import Access, RegistryServer
 from bknb.settings import HostSettings, Settings
 from bknb.snapshot import LayeredSnapshotter, open_snapshotter
 from bknb.solver import Slots, Solver
@@ -138,9 +138,11 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
 async def _offline(settings: Settings, root: Path, stack: AsyncExitStack) -> Settings:
     """Serve docker.io from this process, and from nowhere else."""
     content = DiskContentStore(root / "offline" / "content")
-    server = await stack.enter_async_context(RegistryServer(root / "offline" / "repositories", content))
+    # Read only: nobody else on this machine may put an image where docker.io is looked for.
+    mirror = RegistryServer(root / "offline" / "repositories", content, access=Access.PULL)
+    server = await stack.enter_async_context(mirror)
     repository = server.repositories.repository("library/busybox")
     if repository.tag("latest") is None:
         seed(content, repository)
-    mirror = HostSettings(mirrors=(server.host,), exclusive=True)
-    return replace(settings, registries={**settings.registries, "docker.io": mirror})
+    only = HostSettings(mirrors=(server.host,), exclusive=True)
+    return replace(settings, registries={**settings.registries, "docker.io": only})
