@@ -28,6 +28,7 @@ class Deltas:
 
     def __init__(self) -> None:
         self._steps: dict[Digest, StepView] = {}
+        self._ops: set[Digest] = set()
         self._sent: dict[str, Message] = {}
         self._lines: dict[Digest, _Lines] = {}
         self._logs: dict[str, str] = {}
@@ -39,9 +40,11 @@ class Deltas:
         changes: dict[str, Message] = {}
         logs: dict[str, str] = {}
         for digest, step in view.steps.items():
-            if self._steps.get(digest) is step or not step.known:
+            op_is_new = digest in ops and digest not in self._ops
+            if not step.known or (self._steps.get(digest) is step and not op_is_new):
                 continue
             self._steps[digest] = step
+            self._ops.update({digest} & ops.keys())
             if step.kind in ("internal", "passthrough") and not step.log:
                 continue
             if changed := self._changes(view, step, ops.get(digest)):

@@ -68,6 +68,10 @@ class LiveView:
         else:
             self._surface.finish(view, result, raw=False)
 
+    def settle(self) -> None:
+        """Waits until the graph that is being laid out, if any, can be shown."""
+        self._surface.settle()
+
     @property
     def keeps(self) -> bool:
         """Whether the static picture has been shown, so that a result need not show itself again."""
@@ -103,6 +107,8 @@ class Surface(Protocol):
 
     def show(self, view: BuildView, events: Sequence[Event], ops: dict[Digest, object]) -> None: ...
 
+    def settle(self) -> None: ...
+
     def finish(self, view: BuildView, shown: Any, *, raw: bool) -> None: ...
 
 
@@ -136,6 +142,9 @@ class _Widget:
     def show(self, view: BuildView, events: Sequence[Event], ops: dict[Digest, object]) -> None:
         self._widget.show(view, ops)
 
+    def settle(self) -> None:
+        self._widget.settle()
+
     def finish(self, view: BuildView, shown: Any, *, raw: bool) -> None:
         self._widget.replace(shown, raw=raw)
 
@@ -159,6 +168,9 @@ class _Html:
         self._handle.update({"text/html": render_html(view), "text/plain": "building…"}, raw=True)
         self._next = time.monotonic() + max(self.PAUSE, 10 * (time.monotonic() - begun))
 
+    def settle(self) -> None:
+        pass
+
     def finish(self, view: BuildView, shown: Any, *, raw: bool) -> None:
         if self._handle is not None:
             self._handle.update(shown, raw=raw)
@@ -176,6 +188,9 @@ class _Plain:
             self._progress.feed(events)
             self._stream.flush()
 
+    def settle(self) -> None:
+        pass
+
     def finish(self, view: BuildView, shown: Any, *, raw: bool) -> None:
         self._progress.finish()
         self._stream.flush()
@@ -185,6 +200,9 @@ class _Quiet:
     keeps = False
 
     def show(self, view: BuildView, events: Sequence[Event], ops: dict[Digest, object]) -> None:
+        pass
+
+    def settle(self) -> None:
         pass
 
     def finish(self, view: BuildView, shown: Any, *, raw: bool) -> None:

@@ -38,6 +38,9 @@ class Terminal:
         self._print_ended(view)
         self._live.update(Group(*self._running(view)), refresh=True)
 
+    def settle(self) -> None:
+        """Nothing is drawn elsewhere."""
+
     def finish(self, view: BuildView, shown: Any, *, raw: bool) -> None:
         """Prints the rest, and why it failed if it did."""
         self._print_ended(view)

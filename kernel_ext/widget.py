@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,15 @@ class WidgetSurface:
         if self._painting is not None and self._painting.done():
             self._widget.graph = self._painting.result()
             self._painting = None
-        shape = frozenset((step.digest, step.inputs) for step in view.shown)
+        shape = frozenset((step.digest, step.inputs) for step in view.steps.values() if step.known)
         if shape != self._shape and self._painting is None:
             self._shape = shape
             self._painting = self._painter.submit(draw, view)
+
+    def settle(self) -> None:
+        """Waits for the layout that is under way."""
+        if self._painting is not None:
+            wait([self._painting])
 
     def replace(self, shown: Any, *, raw: bool) -> None:
         """Puts the picture that stays in the widget's place."""

@@ -32,7 +32,7 @@ from bknb.display.sentence import explanation, headline
 from bknb.display.text import render_graph
 from bknb.display.timeline import longest_chain, timeline, worked
 
-LARGEST, LARGEST_PICTURE = 190_000, 60_000
+LARGEST, LARGEST_PICTURE = 150_000, 60_000
 SMALLEST_STEP = 1000
 """Bytes that the details of any step take."""
 MOST_ROWS, MOST_OPEN_ROWS = 120, 24

@@ -91,7 +91,7 @@ def _bands(plan: Plan, boxes: Mapping[str, Place], right: float) -> tuple[Place,
     for index, label in enumerate(plan.lanes):
         inside = [boxes[box.id] for box in plan.boxes if box.lane == index]
         left, end = min(p.x for p in inside) - SIDE, max(p.x + p.width for p in inside) + SIDE
-        top = min(p.y for p in inside) - _head(label, _height([b for b in plan.boxes if b.lane == index]))
+        top = min(p.y for p in inside) - _head(label, _lane_boxes(plan, index))
         bands.append(Place(left, top, end - left, max(p.y + p.height for p in inside) + PAD - top))
     for at, band in enumerate(bands):
         if all(other.x <= band.x for other in bands if other.y == band.y):
@@ -107,9 +107,9 @@ def _height(lane: Sequence[Box]) -> float:
     return CONTEXT_HEIGHT if all(box.steps[0].kind == "local" for box in lane) else BOX_HEIGHT
 
 
-def _head(label: str, height: float) -> float:
+def _head(label: str, lane: Sequence[Box]) -> float:
     """What a lane has above its boxes; a context says its name itself."""
-    return LABEL if label and height > CONTEXT_HEIGHT else PAD
+    return LABEL if label and _height(lane) > CONTEXT_HEIGHT else PAD
 
 
 def _ranks(plan: Plan, places: Places, columns: Sequence[float]) -> dict[str, Place]:
@@ -120,7 +120,7 @@ def _ranks(plan: Plan, places: Places, columns: Sequence[float]) -> dict[str, Pl
     for index, label in enumerate(plan.lanes):
         lane = _lane_boxes(plan, index)
         height = _height(lane)
-        y += _head(label, height)
+        y += _head(label, lane)
         filled: dict[int, int] = {}
         for box in sorted(lane, key=lambda b: places[b.id][1]):
             at = column[places[box.id][0]]
@@ -146,14 +146,15 @@ def _flow(plan: Plan, places: Places, shape: Shape) -> dict[str, Place]:
     y = below = 0.0
     taken = per_row
     for label, lane in zip(plan.lanes, lanes, strict=True):
-        tall = height if shape is Shape.TILES else _height(lane)
-        alone = shape is Shape.TILES or tall == CONTEXT_HEIGHT
+        context = _height(lane) == CONTEXT_HEIGHT
+        tall = CONTEXT_HEIGHT if context else height
+        alone = context or shape is Shape.TILES
         if taken + len(lane) > per_row or alone:  # a new row; short lanes share one
             y, taken = below, 0
-        top = y + _head(label, tall)
+        top = y + _head(label, lane)
         for at, box in enumerate(sorted(lane, key=lambda b: places[b.id][0])):
             row, column = divmod(taken + at, per_row)
-            wide = CONTEXT_WIDTH if tall == CONTEXT_HEIGHT else width
+            wide = CONTEXT_WIDTH if context else width
             found[box.id] = Place(SIDE + column * (wide + gap), top + row * (tall + row_gap), wide, tall)
         rows = -(-len(lane) // per_row)
         below = max(below, top + rows * tall + (rows - 1) * row_gap + PAD + LANE_GAP)

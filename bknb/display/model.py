@@ -361,6 +361,8 @@ def _intervals(
         return known
     if completed is not None:
         completed = max(started, completed)
+    if not known or (len(known) == 1 and known[0][0] == started):
+        return ((started, completed if completed is not None or not known else known[0][1]),)
     spans = dict(known)
     spans[started] = completed if completed is not None else spans.get(started)
     last = max(spans)

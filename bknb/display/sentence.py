@@ -30,7 +30,8 @@ class Headline:
 
 def headline(view: BuildView, *, now: float | None = None) -> Headline:
     """The first line for a build; `now` (unix seconds) gives a running one its time."""
-    counts, total = view.counts(), sum(view.counts().values())
+    counts = view.counts()
+    total = sum(counts.values())
     cached = sum(n for state, n in counts.items() if state.cached)
     subject = view.title or view.filename or "build"
     spent = amounts.seconds(view.duration)

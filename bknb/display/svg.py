@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 
 from bknb.display.boxes import Arrow, Box, Plan
-from bknb.display.lanes import CONTEXT_HEIGHT, Layout, Place, Shape
+from bknb.display.lanes import CONTEXT_HEIGHT, PAD, Layout, Place, Shape
 from bknb.display.model import State
 from bknb.display.palette import DARK_INK, DARK_SOFT_INK, GREY, INK, LANE, LOOKS, SANS, SOFT_INK
 
@@ -108,7 +108,7 @@ def _lanes(plan: Plan, layout: Layout) -> Iterator[str]:
     for label, lane in zip(plan.lanes, layout.lanes, strict=True):
         size = f'width="{lane.width:g}" height="{lane.height:g}"'
         yield f'<rect class="lane" x="{lane.x:g}" y="{lane.y:g}" {size} rx="9"/>'
-        if label and lane.height > 2 * CONTEXT_HEIGHT:
+        if label and lane.height > CONTEXT_HEIGHT + 2 * PAD:
             shown = html.escape(fit(label, lane.width - 20, 11))
             yield f'<text class="l" x="{lane.x + 12:g}" y="{lane.y + 14:g}">{shown}</text>'
 
@@ -145,12 +145,13 @@ def _box(box: Box, place: Place, origins: str) -> str:
 
 
 def _tile(box: Box, place: Place, origins: str) -> str:
+    if box.steps[0].kind == "local":
+        return _box(box, place, origins)
     sign = LOOKS[box.state].sign
     number = box.steps[0].number or box.id.rpartition("-")[2]
     x, y = place.x + place.width / 2 + 2, place.y + place.height / 2 + 4
-    return _group(
-        box, place, 5, f'<text class="s" x="{x:g}" y="{y:g}" text-anchor="middle">{sign} {number}</text>'
-    )
+    at = f'x="{x:g}" y="{y:g}" text-anchor="middle" data-number="{number}"'
+    return _group(box, place, 5, f'<text class="s" {at}>{sign} {number}</text>')
 
 
 def _group(box: Box, place: Place, radius: float, text: str) -> str:

@@ -157,7 +157,10 @@ class View {
     box.dataset.state = step.state;
     box.classList.toggle("picked", step.id === this.picked && this.byHand);
     const lower = box.querySelector(".s");
-    if (lower && step.status) lower.textContent = step.status;
+    if (lower && step.status) {
+      // A tile has room for the sign and its number alone.
+      lower.textContent = lower.dataset.number ? `${step.status[0]} ${lower.dataset.number}` : step.status;
+    }
     box.setAttribute("aria-label", `${step.label}: ${step.status || step.state}`);
   }
 
@@ -178,7 +181,10 @@ class View {
       if (box) this.paint(box, this.store.steps.get(id));
     }
     this.wires();
-    if (!this.byHand) this.follow();
+    if (!this.byHand) {
+      this.reveal();
+      this.follow();
+    }
     if (this.picked && (message.steps || {})[this.picked]) this.drawStep();
     if (this.picked && grown.has(this.picked)) this.drawLog(grown.get(this.picked));
     this.tick();
@@ -192,6 +198,16 @@ class View {
       const to = this.graph.querySelector(`#g-${CSS.escape(wire.dataset.to)}`);
       if (from && to) wire.classList.toggle("strong", busy.has(from.dataset.state) && busy.has(to.dataset.state));
     }
+  }
+
+  // Scrolls a graph that is higher than its place to what runs, until the reader picks a step.
+  reveal() {
+    const running = this.graph.querySelector("[data-state='running']");
+    if (!running || this.graph.scrollHeight <= this.graph.clientHeight + 4) return;
+    const place = this.graph.getBoundingClientRect();
+    const box = running.getBoundingClientRect();
+    if (box.top < place.top) this.graph.scrollTop -= place.top - box.top + 30;
+    else if (box.bottom > place.bottom) this.graph.scrollTop += box.bottom - place.bottom + 60;
   }
 
   // Shows the step that spoke last, until the reader picks one.
