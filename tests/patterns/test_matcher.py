@@ -79,6 +79,13 @@ def test_some_errors_come_at_once(pattern: str) -> None:
         PatternMatcher.parse([pattern])
 
 
+def test_a_check_ends_where_nothing_matches() -> None:
+    """Behind the first chunk that does not match ".", filepath.Match reads no further, and no more do we."""
+    with pytest.raises(PatternError):
+        PatternMatcher.parse(["*[]a]"])
+    assert not PatternMatcher.parse(["x*[]a]"]).exclusions
+
+
 def test_walking_down_differs_from_asking_once() -> None:
     """A folder matched by an earlier pattern stays matched below one that takes its parent back."""
     matcher = PatternMatcher.parse(["dir/sub", "!dir"])

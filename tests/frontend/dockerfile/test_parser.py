@@ -137,6 +137,12 @@ def test_behind_an_error_the_rest_is_still_read() -> None:
     assert found.understood == 0
 
 
+def test_comments_lose_their_first_byte() -> None:
+    """Whatever it is: an indented comment keeps its sign, one behind a wide space begins with half of it."""
+    found = parse("# a\n  # b\n\u00a0# c\nFROM a\n# d\n#\n#e\nRUN x")
+    assert [node.comments for node in found.nodes] == [("a", "# b", "\udca0# c"), ("e",)]
+
+
 def test_errors_end_somewhere() -> None:
     """A file of nothing but errors is given up."""
     assert len(parse("FROM a\n" + "RNU x\n" * 10_000).errors) == MAX_ERRORS
