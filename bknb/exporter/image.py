@@ -73,7 +73,7 @@ class ImageExporter:
 
     async def _push(self, name: str, made: Assembled, job: Job) -> None:
         reference = Reference.parse(name)
-        insecure = replace(self._client.settings(reference.domain), insecure=True)
+        insecure = replace(self._client.settings(reference.domain), insecure=True, http=True)
         with shown(job, f"pushing {name}") as progress:
             await self._client.push(
                 reference,

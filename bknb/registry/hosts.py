@@ -2,7 +2,7 @@
 
 BuildKit's rules (util/resolver/resolver.go): the mirrors of a host in their order, then the host itself; a
 mirror is only read from; docker.io lives at registry-1.docker.io; loopback hosts speak plain HTTP unless told
-otherwise; ``insecure`` means TLS without checking certificates, and plain HTTP where there is no TLS.
+otherwise; ``insecure`` means TLS without checking certificates, and with ``http`` plain HTTP where there is no TLS.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def endpoints(
 def _schemes(host: str, settings: HostSettings) -> tuple[str, ...]:
     plain = is_loopback(host) if settings.http is None else settings.http
     if settings.insecure:
-        return ("https", "http") if plain or settings.http is None else ("https",)
+        return ("https", "http") if plain else ("https",)
     return ("http",) if plain else ("https",)
 
 

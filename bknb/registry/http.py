@@ -32,12 +32,17 @@ T = TypeVar("T")
 BACKOFF: Final = (1.0, 2.0, 4.0)
 """Seconds before each retry (util/resolver/retryhandler)."""
 _REDIRECTS: Final = 5
+_LONGEST: Final = 60
 _MAX_ERROR: Final = 64 << 10
 _AGAIN: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 
 class TemporaryError(RegistryError):
-    """What may go better the next time."""
+    """What may go better the next time; `after` is how many seconds the host wants to be left alone."""
+
+    def __init__(self, message: str, *, status: int = 0, host: str = "", after: float = 0.0) -> None:
+        super().__init__(message, status=status, host=host)
+        self.after = after
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +96,8 @@ class Http:
         for pause in self._backoff:
             try:
                 return await attempt()
-            except TemporaryError:
-                await asyncio.sleep(pause)
+            except TemporaryError as error:
+                await asyncio.sleep(max(pause, error.after))
         return await attempt()
 
     @contextlib.asynccontextmanager
@@ -336,8 +341,11 @@ async def _refusal(response: aiohttp.ClientResponse, endpoint: Endpoint) -> Regi
     elif response.status == 429:
         what = "answered 429: too many requests"
     text = f"{endpoint.host} {what}" + (f" ({said})" if said else "")
-    kind = TemporaryError if response.status in _AGAIN else RegistryError
-    return kind(text, status=response.status, host=endpoint.host)
+    if response.status not in _AGAIN:
+        return RegistryError(text, status=response.status, host=endpoint.host)
+    after = response.headers.get("Retry-After", "")
+    seconds = min(int(after[:6]), _LONGEST) if after.isascii() and after.isdigit() else 0
+    return TemporaryError(text, status=response.status, host=endpoint.host, after=seconds)
 
 
 async def _finish(response: aiohttp.ClientResponse) -> None:

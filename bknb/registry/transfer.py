@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 CHUNK: Final = 1 << 20
+_INTERVAL: Final = 0.1
 _BYTES: Final = {"Content-Type": "application/octet-stream"}
 PIECE: Final = 16 << 20
 """Bytes of one PATCH, for registries that do not take a blob in one request."""
@@ -108,7 +110,7 @@ class Transfer:
         progress: Progress | None,
     ) -> None:
         gathered: list[bytes] = []
-        size = 0
+        size, told = 0, time.monotonic()
 
         async def flush() -> None:
             nonlocal gathered, size
@@ -124,6 +126,9 @@ class Transfer:
                     part, skip = part[skip:], max(skip - len(part), 0)
                 gathered.append(part)
                 size += len(part)
+                if progress is not None and time.monotonic() - told >= _INTERVAL:
+                    told = time.monotonic()
+                    progress(descriptor.digest, min(writer.offset + size, descriptor.size), descriptor.size)
                 if writer.offset + size > descriptor.size:
                     promised = f"the {descriptor.size} bytes of {descriptor.digest}"
                     raise ContentError(f"{self._endpoint.host} sends more than {promised}")

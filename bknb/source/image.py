@@ -23,7 +23,15 @@ from bknb.keys.source import source_digest
 from bknb.llb.ops import SourceOp
 from bknb.llb.vertex import Vertex
 from bknb.oci.image import Image, config_key, manifest_key, offered, select
-from bknb.oci.types import LAYER_TYPES, Descriptor, Index, Manifest, compression_of, parse_document
+from bknb.oci.types import (
+    LAYER_TYPES,
+    MAX_DOCUMENT,
+    Descriptor,
+    Index,
+    Manifest,
+    compression_of,
+    parse_document,
+)
 from bknb.platforms import Platform
 from bknb.protocols import (
     CacheMap,
@@ -213,6 +221,8 @@ class ImageSource:
             document = parse_document(data, chosen.media_type)
         if not isinstance(document, Manifest):
             raise ValueError(f"an index of indexes, more than {_DEPTH} deep")
+        if document.config.size > MAX_DOCUMENT:
+            raise ValueError(f"an image config of {document.config.size} bytes: the limit is {MAX_DOCUMENT}")
         await self._client.fetch(reference, document.config, ask=ask)
         config = self._content.read(document.config.digest)
         unknown = next((layer for layer in document.layers if layer.media_type not in LAYER_TYPES), None)
