@@ -10,8 +10,9 @@ import contextlib
 import json
 import os
 import secrets
+import select
+import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,8 @@ class Accepts:
 class DockerEngine:
     """A Docker Engine of the tests' own, without networks."""
 
-    def __init__(self, socket: Path) -> None:
-        self._words = (need("docker"), "--host", f"unix://{socket}")
+    def __init__(self, place: Path) -> None:
+        self._words = (need("docker"), "--host", f"unix://{place}")
 
     def docker(self, *words: str | Path) -> str:
         """One ``docker`` command; what it prints."""
@@ -99,30 +100,28 @@ class DockerEngine:
 @contextlib.contextmanager
 def docker_engine(folder: Path) -> Iterator[DockerEngine]:
     """Start dockerd in a folder; ended, with everything that it started, afterwards."""
-    program, socket, log = need("dockerd"), folder / "docker.sock", folder / "log"
+    program, place, log = need("dockerd"), folder / "docker.sock", folder / "log"
+    need("docker")
     options = [
-        "--data-root", folder / "data", "--exec-root", folder / "exec", "-H", f"unix://{socket}",
+        "--data-root", folder / "data", "--exec-root", folder / "exec", "-H", f"unix://{place}",
         "-p", folder / "pid", "--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-forward=false",
     ]  # fmt: skip
+    ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ready.bind(str(folder / "ready"))
     with open(log, "wb") as out:
         daemon = subprocess.Popen(
-            [program, *map(str, options)],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
+            [program, *map(str, options)], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            start_new_session=True, env={**os.environ, "NOTIFY_SOCKET": str(folder / "ready")},
+        )  # fmt: skip
     try:
-        engine = DockerEngine(socket)
-        for _ in range(240):
-            if daemon.poll() is not None:
-                pytest.fail("dockerd ended:\n" + log.read_text()[-2000:])
-            if socket.exists() and _answers(socket):
-                break
-            time.sleep(0.05)  # there is nothing to wait on but the socket
-        else:
-            pytest.fail("dockerd does not answer:\n" + log.read_text()[-2000:])
-        yield engine
+        # It says READY=1 as to systemd, or it ends.
+        ended = os.pidfd_open(daemon.pid)
+        with ready:
+            able, _, _ = select.select([ready, ended], [], [], 60)
+        os.close(ended)
+        if ready not in able:
+            pytest.fail("dockerd did not start:\n" + log.read_text()[-2000:])
+        yield DockerEngine(place)
     finally:
         daemon.terminate()
         try:
@@ -131,11 +130,6 @@ def docker_engine(folder: Path) -> Iterator[DockerEngine]:
             os.killpg(daemon.pid, 9)
             daemon.wait()
         _unmount(folder)
-
-
-def _answers(socket: Path) -> bool:
-    words = [need("docker"), "--host", f"unix://{socket}", "version"]
-    return subprocess.run(words, capture_output=True, start_new_session=True).returncode == 0
 
 
 def _unmount(folder: Path) -> None:
