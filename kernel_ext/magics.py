@@ -123,7 +123,7 @@ class BknbMagics(Magics):
 
             %%llb [options]
             base = llb.image("busybox")
-            base.run("echo hello > /greeting").root()
+            base.run(["sh", "-c", "echo hello > /greeting"])
 
         The name ``llb`` is there already; other names are the notebook's own, and stay. The last expression is a
         State, an Edge or a Definition. Options are those of ``%%dockerfile`` that have to do with running and output.

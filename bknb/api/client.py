@@ -80,7 +80,7 @@ class Client:
             UsageError: the options do not fit together, or name files that are not there.
         """
         environ = dict(os.environ) if environ is None else environ
-        session = build_session(options, dockerfile, withheld, environ)
+        session = build_session(options, dockerfile, withheld, environ, llb=llb)
         request = build_request(options, session, edge, llb=llb, origin=origin, dockerfile=dockerfile)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         kept: list[Event] = []

@@ -19,8 +19,9 @@ _SECRET_WORDS = ("apikey", "auth", "credential", "key", "password", "pword", "pa
 
 
 def build_session(
-    options: BuildOptions, dockerfile: str | bytes | None, withheld: Sequence[str], environ: Mapping[str, str]
-) -> LocalSession:
+    options: BuildOptions, dockerfile: str | bytes | None, withheld: Sequence[str], environ: Mapping[str, str],
+    *, llb: bool = False,
+) -> LocalSession:  # fmt: skip
     """The folders, secrets and agents that the options name.
 
     Raises:
@@ -40,7 +41,7 @@ def build_session(
     if dockerfile is not None:
         data = dockerfile if isinstance(dockerfile, bytes) else dockerfile.encode()
         directories["dockerfile"] = LocalDirectory(path, files={"Dockerfile": data})
-    else:
+    elif not llb:
         directories["dockerfile"] = LocalDirectory(os.path.dirname(_dockerfile(options, path)))
     for name, where in options.build_contexts.items():
         if not where.startswith(_REMOTE):

@@ -74,9 +74,10 @@ class RunningBuild:
         return self.wait()
 
     def __await__(self) -> Generator[Any, None, Build]:
-        return self._wait().__await__()
+        return self.aresult().__await__()
 
-    async def _wait(self) -> Build:
+    async def aresult(self) -> Build:
+        """`wait` as a coroutine; cancelling it stops the build."""
         try:
             result = await asyncio.wrap_future(self._running.future)
         except asyncio.CancelledError:

@@ -1,0 +1,43 @@
+"""``python -m tests.bench [ROW...]``: measure, and print each row."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from bknb.api import Client, Preferences
+from tests.bench.peer import peer
+from tests.bench.rows import ROWS, Bench, Mirror, now
+
+
+def main(words: list[str]) -> int:
+    """Run the named rows, or all."""
+    unknown = set(words) - set(ROWS)
+    if unknown:
+        print(f"no row {sorted(unknown)[0]!r}: there are {', '.join(ROWS)}", file=sys.stderr)
+        return 2
+    place = Path(tempfile.mkdtemp(prefix="bench-"))
+    client = Client(Preferences(root=str(place / "state"), offline=True))
+    mirror = Mirror(place / "mirror")
+    try:
+        with peer(mirror.host) as found:
+            print(
+                f"{now()} · {os.cpu_count()} cores · {'BuildKit on PATH' if found else 'no BuildKit on PATH'}; medians, in turn"
+            )
+            for name in words or ROWS:
+                row = ROWS[name](Bench(place, client, found, itertools.count(os.getpid() * 1000)))
+                for each in row if isinstance(row, list) else [row]:
+                    print("\n".join(each.lines()), flush=True)
+    finally:
+        client.close()
+        mirror.close()
+        shutil.rmtree(place, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
