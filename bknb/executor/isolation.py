@@ -12,9 +12,10 @@ import dataclasses
 import os
 import shutil
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from bknb.errors import BknbError
+from bknb.executor import bubblewrap
 from bknb.executor.shim import ShimProcess
 from bknb.llb.ops import Meta
 from bknb.protocols import ExitStatus, Isolation, Mount, Output, Process
@@ -31,7 +32,11 @@ SEARCH_PATH = os.pathsep.join(
         "/bin",
     ]
 )
-RUNTIMES = ("crun", "runc")
+RUNTIMES = ("crun", "runc", "bubblewrap", "proot")
+REMARKS = {
+    "bubblewrap": "bubblewrap runs steps: no cgroups, no setuid programs (apt install crun)",
+    "proot": "RUN has no isolation here: it runs through proot",
+}
 
 Attempt = Callable[[Isolation, Process, Output], Awaitable[tuple[ExitStatus, str]]]
 
@@ -41,21 +46,31 @@ def find(program: str) -> str | None:
     return shutil.which(program, path=SEARCH_PATH)
 
 
+def candidates(base: Isolation) -> Iterator[tuple[str, str | None]]:
+    """Runtimes in order of preference, each with its path, None where it is not installed."""
+    for name in RUNTIMES:
+        if (name == "proot") != (base.tier == "none"):
+            continue
+        yield name, bubblewrap.bundled() or find("bwrap") if name == "bubblewrap" else find(name)
+
+
 async def probe(shim: ShimProcess, attempt: Attempt) -> Isolation:
     """The shim's isolation with the first runtime that really works; notes say what is missing otherwise."""
     base = shim.isolation
     notes = list(base.notes)
-    for name in RUNTIMES:
-        path = find(name)
-        if path is None or base.tier == "none":
+    for name, path in candidates(base):
+        if path is None:
             continue
         candidate = dataclasses.replace(base, runtime=name, runtime_path=path)
         refusal = await _try(candidate, attempt)
-        if not refusal:
-            return dataclasses.replace(candidate, runtime_version=await version(path), notes=tuple(notes))
-        notes.append(f"{name} does not work here: {refusal}")
-    if base.tier != "none":
-        notes.append("no container runtime: apt install crun (or runc)")
+        if refusal:
+            notes.append(f"{name} does not work here: {refusal}")
+            continue
+        if name in REMARKS:
+            notes.append(REMARKS[name])
+        return dataclasses.replace(candidate, runtime_version=await version(path), notes=tuple(notes))
+    package = "proot, and RUN works without isolation" if base.tier == "none" else "crun (or runc)"
+    notes.append(f"no container runtime: apt install {package}")
     return dataclasses.replace(base, notes=tuple(notes))
 
 
@@ -64,7 +79,7 @@ async def _try(candidate: Isolation, attempt: Attempt) -> str:
     process = Process(
         id=f"probe-{uuid.uuid4().hex[:12]}",
         meta=Meta(args=(MISSING,), cwd="/"),
-        root=(Mount("tmpfs", options=("mode=755",)),),
+        root=(Mount("tmpfs", options=("mode=755",)),) if candidate.tier != "none" else (),
     )
     said: list[bytes] = []
     try:

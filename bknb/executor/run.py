@@ -13,11 +13,12 @@ import os
 from typing import Any
 
 from bknb.errors import ExecutorError
-from bknb.executor import etc, isolation, runc, seccomp
+from bknb.executor import bubblewrap, etc, isolation, proot, runc, seccomp
 from bknb.executor.shim import ShimProcess
 from bknb.protocols import ExitStatus, Isolation, Output, Process
 
 READ = 1 << 16
+COMPLAINT = 4096  # bytes of stderr that are looked at for a runtime's own last words
 RUNTIME_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 MISSING_PROGRAM = (
     "executable file",
@@ -58,7 +59,7 @@ class ShimExecutor:
         """Run to the end; see `protocols.Executor`."""
         found = await self.probe()
         if not found.runtime:
-            raise ExecutorError("no container runtime: " + "; ".join(found.notes))
+            raise ExecutorError("; ".join(found.notes))
         status, complaint = await self.attempt(found, process, output, stdin=stdin)
         if complaint and not _program_is_missing(complaint):
             raise ExecutorError(f"{found.runtime}: {complaint}")
@@ -68,24 +69,48 @@ class ShimExecutor:
         self, found: Isolation, process: Process, output: Output, *, stdin: bytes = b""
     ) -> tuple[ExitStatus, str]:
         """Run with a given runtime; the second is what the runtime complained about, "" if nothing."""
-        bundle = f"{self.shim.directory}/c-{process.id}"
-        request = self._request(found, process, bundle)
-        request["command"] = runc.command(found, self.shim.directory, bundle, process.id)
-        request["files"]["config.json"] = runc.config(
-            process, found, bundle=bundle, group=self.shim.hello["group"], filter=seccomp.default()
-        )
-        async with _Streams(output, stdin) as streams:
+        request = self._request(found, process, f"{self.shim.directory}/c-{process.id}")
+        last = b""
+
+        def watch(stream: int, data: bytes) -> None:
+            nonlocal last
+            if stream == 2:
+                last = (last + data)[-COMPLAINT:]
+            output(stream, data)
+
+        async with _Streams(watch, stdin) as streams:
+            if found.runtime == "bubblewrap":
+                streams.theirs.append(_memory_file(seccomp.default().program))
             result = await self.shim.call("containers.run", fds=streams.theirs, **request)
             await streams.drained()
         status = ExitStatus(result["code"], result["cpu"], result["memory"])
-        return status, _complaint(result["log"]) if result["code"] else ""
+        if not status.code:
+            return status, ""
+        return status, _complaint(result["log"]) or _said_itself(found, last)
 
     def _request(self, found: Isolation, process: Process, bundle: str) -> dict[str, Any]:
-        """The arguments of ``containers.run`` that do not depend on the runtime."""
+        """The arguments of ``containers.run``."""
         meta = process.meta
+        files: dict[str, str] = {}
+        env, places, rlimits = RUNTIME_ENV, [], []
+        if found.runtime == "bubblewrap":
+            command = bubblewrap.command(process, found)
+            places = bubblewrap.places(process, bundle)
+        elif found.runtime == "proot":
+            command = proot.command(process, found)
+        else:
+            command = runc.command(found, self.shim.directory, bundle, process.id)
+            group = self.shim.hello["group"]
+            filter = seccomp.default()
+            files["config.json"] = runc.config(process, found, bundle=bundle, group=group, filter=filter)
+        if found.runtime in ("bubblewrap", "proot"):
+            env = dict(entry.partition("=")[::2] for entry in (*meta.env, *process.env))
+            rlimits = [[r["type"], _signed(r["soft"]), _signed(r["hard"])] for r in runc.rlimits(process)]
+            if found.runtime == "proot":
+                env |= proot.environment(bundle)
         trees = []
         for mount, target in zip(process.mounts, runc.mount_targets(process), strict=True):
-            if runc.is_tmpfs(mount):
+            if runc.is_tmpfs(mount) and found.runtime != "proot":
                 continue
             trees.append(
                 {
@@ -102,10 +127,15 @@ class ShimExecutor:
         return {
             "id": process.id,
             "bundle": bundle,
-            "env": RUNTIME_ENV,
+            "command": command,
+            "env": env,
+            "places": places,
+            "rlimits": rlimits,
+            "switch_user": found.runtime == "bubblewrap",
             "root": [mount.to_json() for mount in process.root],
             "trees": trees,
-            "files": {
+            "files": files
+            | {
                 "hosts": etc.hosts(meta.hostname, _unique(meta.extra_hosts + process.extra_hosts)),
                 "resolv.conf": etc.resolv_conf(process.network) if resolv is None else resolv,
             },
@@ -115,6 +145,26 @@ class ShimExecutor:
             "stub_recursive": meta.remove_mount_stubs_recursive,
             "runtime_state": f"{self.shim.directory}/{runc.STATE}",
         }
+
+
+def _signed(limit: int) -> int:
+    """A limit as Python's resource module has it: -1 is none."""
+    return -1 if limit >= 2**63 else limit
+
+
+def _memory_file(data: bytes) -> int:
+    """A descriptor of a file with some bytes, positioned at its start."""
+    fd = os.memfd_create("seccomp")
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _said_itself(found: Isolation, last: bytes) -> str:
+    """The complaint of a runtime that has no log of its own: its last line on the step's stderr."""
+    lines = last.decode(errors="replace").strip().splitlines()
+    name = {"bubblewrap": "bwrap: ", "proot": "proot error: "}.get(found.runtime)
+    return lines[-1] if lines and name and lines[-1].startswith(name) else ""
 
 
 def _unique(entries: tuple[Any, ...]) -> tuple[Any, ...]:

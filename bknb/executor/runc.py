@@ -108,7 +108,7 @@ def config(process: Process, isolation: Isolation, *, bundle: str, group: str, f
             "user": USER.strip('"'),
             "noNewPrivileges": False,
             "capabilities": dict.fromkeys(("bounding", "permitted", "effective"), capabilities),
-            "rlimits": _rlimits(process),
+            "rlimits": rlimits(process),
         },
         "root": {"path": f"{bundle}/rootfs", "readonly": process.root_readonly},
         "hostname": meta.hostname or HOSTNAME,
@@ -147,7 +147,7 @@ def _namespaces(process: Process, isolation: Isolation) -> list[dict[str, str]]:
     return [{"type": kind} for kind in kinds]
 
 
-def _rlimits(process: Process) -> list[dict[str, Any]]:
+def rlimits(process: Process) -> list[dict[str, Any]]:
     """Ulimits that were asked for; open files otherwise as this process has them, not as the shim has."""
     if process.meta.ulimit:
         return [

@@ -10,18 +10,23 @@ from __future__ import annotations
 import os
 import signal
 import socket as sockets
+import stat
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from bknb import beneath
 from bknb.shim import cgroups, mounts, stubs, users
-from bknb.shim.server import Context, Failure, Server, children_of
+from bknb.shim.server import Before, Context, Failure, Server, children_of
 
 LOG_LIMIT = 1 << 16
 GRACE = 1.5  # seconds that a runtime gets to tidy up after its container was killed
 USER = '"@user@"'
 """In config.json: replaced by the user as JSON."""
+ROOT_ONLY = "@root:"
+"""In a command, before a word: it is left out unless the container's user is root."""
+ELSEWHERE = "/tmp"
+"""Where a bundle is for a runtime that is started as an ordinary user, who cannot reach its real place."""
 
 
 def run(
@@ -40,6 +45,9 @@ def run(
     stub_paths: list[str],
     stub_recursive: bool,
     runtime_state: str,
+    places: list[list[str]],
+    rlimits: list[list[Any]],
+    switch_user: bool,
 ) -> dict[str, Any]:
     """Run a command in a container to its end.
 
@@ -48,7 +56,11 @@ def run(
     - `trees`: mounted at ``bundle/TARGET``: ``{"target", "mounts", "selector", "readonly"}``, or a file with
       ``data`` and ``owner_mode``, or an agent's ``socket`` and ``owner_mode``.
     - `files`: texts written into the bundle; `USER` in them is filled in.
-    - `command`: may hold ``@uid@`` and ``@gid@``.
+    - `command`: may hold ``@uid@``, ``@gid@``, ``@N@``,
+      ``@path:TARGET@`` and ``@bundle@``; words after `ROOT_ONLY` are for root only.
+    - `switch_user`: the runtime itself is started as the container's user.
+    - `places`: (path in the container, what will lie there): mount points that are made here, ``@N@``.
+    - `rlimits`: (name, soft, hard), for a runtime that sets none itself.
     - `runtime_state`: the directory in which the runtime would leave state if it were killed.
 
     Returns:
@@ -60,26 +72,41 @@ def run(
         for tree in trees:
             container.place(tree)
         created = stubs.missing(rootfs, stub_paths, recursive=stub_recursive)
-        uid, gid, groups = users.lookup(rootfs, user)
-        if max(uid, gid) >= context.server.entered.id_range:
-            raise Failure(
-                "ExecutorError",
-                f"user {user} has id {max(uid, gid)}, here are {context.server.entered.id_range} ids only:"
-                " apt install uidmap, and a line for you in /etc/subuid and /etc/subgid",
-            )
+        who = _user(context, rootfs, user)
         if not beneath.exists(rootfs, cwd, follow=True):
-            users.working_directory(rootfs, cwd, uid, gid)
-        gids = "" if gid in groups else f"{gid},"
-        as_json = f'{{"uid":{uid},"gid":{gid},"additionalGids":[{gids}{",".join(map(str, groups))}]}}'
+            users.working_directory(rootfs, cwd, who[0], who[1])
         for name, text in files.items():
-            container.write(name, text.replace(USER, as_json.replace(",]", "]")))
-        words = [word.replace("@uid@", str(uid)).replace("@gid@", str(gid)) for word in command]
+            container.write(name, text.replace(USER, _as_json(*who)))
+        container.paths |= {str(n): container.make_place(rootfs, *place) for n, place in enumerate(places)}
         try:
-            return container.run(words, env, fds)
+            return container.run(command, env, fds, who, rlimits, switch_user)
         finally:
             stubs.remove(rootfs, created)
     finally:
         container.close(runtime_state)
+
+
+def _user(context: Context, rootfs: int, user: str) -> tuple[int, int, list[int]]:
+    """Who runs: (uid, gid, groups).
+
+    Raises:
+        Failure: ExecutorError, nobody of this name, or no such id in this namespace.
+    """
+    uid, gid, groups = users.lookup(rootfs, user)
+    ids = context.server.entered.id_range
+    if context.server.isolated and max(uid, gid) >= ids:
+        raise Failure(
+            "ExecutorError",
+            f"user {user} has id {max(uid, gid)}, here are {ids} ids only:"
+            " apt install uidmap, and a line for you in /etc/subuid and /etc/subgid",
+        )
+    return uid, gid, groups
+
+
+def _as_json(uid: int, gid: int, groups: list[int]) -> str:
+    """The user of an OCI configuration; the primary group is among the groups, as containerd has it."""
+    every = [*([] if gid in groups else [gid]), *groups]
+    return f'{{"uid":{uid},"gid":{gid},"additionalGids":[{",".join(map(str, every))}]}}'
 
 
 class _Container:
@@ -92,11 +119,19 @@ class _Container:
         self.id = id
         self.bundle = bundle
         self.undo: list[Callable[[], object]] = []
+        self.paths: dict[str, str] = {}
+        self._mounted: dict[int, tuple[str, str]] = {}
         os.mkdir(bundle, 0o711)
 
     def place_root(self, root: list[dict[str, Any]]) -> int:
         """Attach the root, writable: runtimes make their mount points first. Returns a descriptor of it."""
-        target = self._directory("rootfs")
+        if not self.context.server.isolated:
+            tree = mounts.open_tree(self.context, root)
+            self.undo.append(lambda: os.close(tree.fd))
+            self.paths["path:rootfs"] = tree.source
+            return tree.fd
+        target = f"{self.bundle}/rootfs"
+        os.mkdir(target, 0o755)
         mounts.attach(self.context, root, target)
         self.undo.append(lambda: mounts.detach(target, len(root)))
         fd = beneath.open_root(target)
@@ -106,10 +141,13 @@ class _Container:
     def place(self, tree: dict[str, Any]) -> None:
         """Put one mount's source where the configuration expects it."""
         target = f"{self.bundle}/{tree['target']}"
+        self.paths[f"path:{tree['target']}"] = target
         if tree.get("data") is not None:
             self._secret(target, tree["data"], tree["owner_mode"])
         elif tree.get("socket"):
             self._agent(target, tree["socket"], tree["owner_mode"])
+        elif not self.context.server.isolated:
+            self.paths[f"path:{tree['target']}"] = self._plain(tree, target)
         elif tree["selector"].strip("/"):
             with mounts.open_tree(self.context, tree["mounts"]) as source:
                 try:
@@ -118,9 +156,44 @@ class _Container:
                     raise Failure("PathError", f"{tree['selector']}: {error.strerror}") from None
             self.undo.append(lambda: mounts.detach(target))
         else:
-            os.mkdir(target, 0o700)
+            os.mkdir(target, 0o755)
             mounts.attach(self.context, tree["mounts"], target, readonly=tree["readonly"])
             self.undo.append(lambda: mounts.detach(target, len(tree["mounts"])))
+
+    def _plain(self, tree: dict[str, Any], target: str) -> str:
+        """A mount's source where nothing can be mounted: the host's own path of it."""
+        if [mount["type"] for mount in tree["mounts"]] == ["tmpfs"]:
+            os.mkdir(target, 0o1777)
+            return target
+        with mounts.open_tree(self.context, tree["mounts"]) as source:
+            try:
+                inside = beneath.resolve(source.fd, tree["selector"])
+            except OSError as error:
+                raise Failure("PathError", f"{tree['selector']}: {error.strerror}") from None
+            return source.source + inside.rstrip("/")
+
+    def make_place(self, rootfs: int, path: str, source: str) -> str:
+        """Make a mount point, and return its path without links, so that nothing can lead a runtime astray.
+
+        One below another mount is looked for, and made, in what is mounted there.
+        """
+        where, inside, root = "", path, rootfs
+        for number, (outer, tree) in self._mounted.items():
+            if tree and path.startswith(outer.rstrip("/") + "/") and os.path.isdir(tree):
+                where, inside = self.paths[str(number)], path[len(outer.rstrip("/")) :]
+                root = beneath.open_root(tree)
+                self.undo.append(lambda root=root: os.close(root))  # type: ignore[misc]
+        resolved = beneath.resolve(root, inside, strict=False)
+        if not beneath.exists(root, resolved):
+            if source and not os.path.isdir(source):
+                os.close(beneath.makedirs(root, resolved.rpartition("/")[0], 0o755))
+                beneath.mknod(root, resolved, 0o644 | stat.S_IFREG)
+            else:
+                os.close(beneath.makedirs(root, resolved, 0o755))
+        number = len(self._mounted)
+        self._mounted[number] = (path, source)
+        self.paths[str(number)] = where.rstrip("/") + resolved
+        return self.paths[str(number)]
 
     def write(self, name: str, text: str) -> None:
         """A file of the bundle, readable for all: it may be mounted into the container."""
@@ -128,11 +201,21 @@ class _Container:
         with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
 
-    def run(self, command: list[str], env: dict[str, str], fds: list[int]) -> dict[str, Any]:
+    def run(
+        self, command: list[str], env: dict[str, str], fds: list[int], who: tuple[int, int, list[int]], rlimits: list[list[Any]],
+        switch_user: bool,
+    ) -> dict[str, Any]:  # fmt: skip
         """Start the runtime and wait for its end; when cancelled, kill the container first."""
         server = self.context.server
         self.context.check()
-        pid = server.spawn(command[0], command, env, dict(enumerate(fds)))
+        before = None
+        bundle = self.bundle
+        if switch_user or rlimits:
+            other = switch_user and any(who[:2])
+            bundle = ELSEWHERE if other else bundle
+            before = Before(rlimits, who if other else None, (self.bundle, ELSEWHERE))
+        words = self._words(command, who, bundle)
+        pid = server.spawn(words[0], words, env, dict(enumerate(fds)), before)
         for fd in fds:
             os.close(fd)  # so that the kernel sees the end of the output when the container has ended
         fds.clear()
@@ -146,6 +229,21 @@ class _Container:
             "memory": usage.ru_maxrss * 1024,
             "log": self._log(),
         }
+
+    def _words(self, command: list[str], who: tuple[int, int, list[int]], bundle: str) -> list[str]:
+        """The command with its placeholders filled in."""
+        values = {**self.paths, "uid": str(who[0]), "gid": str(who[1]), "bundle": bundle}
+        found = []
+        for word in command:
+            if word.startswith(ROOT_ONLY):
+                if who[0]:
+                    continue
+                word = word[len(ROOT_ONLY) :]
+            if "@" in word:
+                for name, value in values.items():
+                    word = word.replace(f"@{name}@", value)
+            found.append(word)
+        return found
 
     def close(self, runtime_state: str) -> None:
         """Undo everything; a failure of one part does not keep the others from being undone."""
@@ -161,11 +259,6 @@ class _Container:
             if directory and os.path.exists(f"{directory}/{self.id}"):
                 mounts.remove(f"{directory}/{self.id}")
         mounts.remove(self.bundle)
-
-    def _directory(self, name: str) -> str:
-        path = f"{self.bundle}/{name}"
-        os.mkdir(path, 0o755)
-        return path
 
     def _log(self) -> str:
         """The runtime's own complaints; empty if it had none."""

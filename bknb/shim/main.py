@@ -47,6 +47,11 @@ def main(state_dir: str) -> None:
         _watch(kernel, shim)
     finally:
         cgroups.remove(group)
+        place = os.path.join(state_dir, f"shim-{os.getpid()}")
+        if entered.tier == "none" and os.path.isdir(place):
+            from bknb.shim import mounts
+
+            mounts.remove(place)
         os._exit(0)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NOUNS = ("mounts", "containers", "files", "trees", "contexts", "views")
 SWITCH_INTERVAL = 0.0005  # seconds: a container must not wait 5 ms for a thread that walks a tree
+STEP_UMASK = 0o022
 RECURSION = 100_000  # trees may be deep; Python's own calls take no C stack
 DEFAULT_ERROR = {
     "mounts": "SnapshotError",
@@ -31,6 +32,37 @@ DEFAULT_ERROR = {
     "contexts": "SourceError",
     "views": "PathError",
 }
+
+
+class Before:
+    """What a child does before it becomes another program, where posix_spawn does not do.
+
+    Attributes:
+        rlimits: (name, soft, hard) of each limit.
+        who: the user that it becomes, as (uid, gid, groups), or None.
+        moved: (directory, place): with another user, where a directory of ours is shown to it.
+    """
+
+    __slots__ = ("moved", "rlimits", "who")
+
+    def __init__(
+        self, rlimits: list[list[Any]], who: tuple[int, int, list[int]] | None, moved: tuple[str, str]
+    ) -> None:
+        self.rlimits = rlimits
+        self.who = who
+        self.moved = moved
+
+    def __call__(self) -> None:
+        """Do it, in the child."""
+        for name, soft, hard in self.rlimits:
+            resource.setrlimit(getattr(resource, name), (soft, hard))
+        if self.who is not None:
+            uid, gid, groups = self.who
+            calls.unshare(calls.CLONE_NEWNS)
+            calls.mount(*self.moved, None, calls.MS_BIND | calls.MS_REC)
+            os.setgroups(groups)
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
 
 
 class Failure(Exception):
@@ -94,6 +126,7 @@ class Server:
         self.state_dir = state_dir
         self.entered = entered
         self.group = group
+        self.watcher = os.getppid()
         self.directory = ""
         self.litter = ""
         self.overlay_style = ""
@@ -137,6 +170,8 @@ class Server:
         if not self.isolated:
             calls.prctl(calls.PR_SET_CHILD_SUBREAPER, 1)
             self.group = ""
+            self.directory = private_directory(self.state_dir, self.watcher)
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
             return
         namespaces.enter_mounts()
         place = os.path.join(self.state_dir, "shim")
@@ -241,7 +276,7 @@ class Server:
 
     def _thread(self) -> None:
         try:
-            calls.unshare(calls.CLONE_FS)  # a working directory of its own, see mounts
+            calls.unshare(calls.CLONE_FS)  # a working directory and umask of its own
         except OSError:
             pass
         with self.lock:
@@ -279,26 +314,31 @@ class Server:
 
     # --- children ---
 
-    def spawn(self, path: str, arguments: list[str], env: dict[str, str], fds: dict[int, int]) -> int:
-        """Start a program in a session of its own; `fds` maps its descriptors to ours. Returns its pid."""
+    def spawn(
+        self, path: str, arguments: list[str], env: dict[str, str], fds: dict[int, int], before: Before | None
+    ) -> int:
+        """Start a program in a session of its own; `fds` maps its descriptors to ours. Returns its pid.
+
+        By posix_spawn, unless there is something to do before.
+        """
         high = max([*fds.values(), *fds]) + 1
-        actions: list[tuple[int, int, int] | tuple[int, int]] = []
         # Through high numbers first, so that no dup2 overwrites what a later one still needs.
-        for offset, ours in enumerate(fds.values()):
-            actions.append((os.POSIX_SPAWN_DUP2, ours, high + offset))
-        for offset, theirs in enumerate(fds):
-            actions.append((os.POSIX_SPAWN_DUP2, high + offset, theirs))
-            actions.append((os.POSIX_SPAWN_CLOSE, high + offset))
+        moves = [(ours, high + offset) for offset, ours in enumerate(fds.values())]
+        moves += [(high + offset, theirs) for offset, theirs in enumerate(fds)]
         with self.lock:
-            pid = os.posix_spawn(
-                path,
-                arguments,
-                env,
-                file_actions=actions,
-                setsid=True,
-                setsigmask=(),
-                setsigdef=(signal.SIGPIPE,),
-            )
+            mask = os.umask(STEP_UMASK)  # of this thread, see _thread
+            try:
+                if before is not None:
+                    pid = _fork(before, path, arguments, env, moves)
+                else:
+                    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, *move) for move in moves]
+                    actions += [(os.POSIX_SPAWN_CLOSE, high + offset) for offset in range(len(fds))]
+                    pid = os.posix_spawn(
+                        path, arguments, env,
+                        file_actions=actions, setsid=True, setsigmask=(), setsigdef=(signal.SIGPIPE,),
+                    )  # fmt: skip
+            finally:
+                os.umask(mask)
             self.children.add(pid)
         return pid
 
@@ -339,6 +379,35 @@ class Server:
                     os.waitpid(found.si_pid, os.WNOHANG)
                 except ChildProcessError:
                     return
+
+
+def private_directory(state_dir: str, watcher: int) -> str:
+    """Where bundles lie if there is no tmpfs of our own; the watcher removes it."""
+    return os.path.join(state_dir, f"shim-{watcher}")
+
+
+def _fork(
+    before: Before, path: str, arguments: list[str], env: dict[str, str], moves: list[tuple[int, int]]
+) -> int:
+    """Start a program the old way; the child does little more than system calls, since other threads exist."""
+    program = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # another user may not be able to reach its path
+    pid = os.fork()
+    if pid:
+        os.close(program)
+        return pid
+    try:
+        os.setsid()
+        above = os.dup2(program, max(max(move) for move in moves) + 1, inheritable=False)
+        for ours, theirs in moves:
+            os.dup2(ours, theirs, inheritable=True)
+        os.closerange(len(moves) // 2, above)
+        before()
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.execve(above, arguments, env)
+    except BaseException as error:
+        os.write(2, f"cannot start {path}: {error}\n".encode())
+    finally:
+        os._exit(126)
 
 
 def handler(op: str) -> Callable[..., Any]:
