@@ -120,6 +120,10 @@ def prefix(tier: str) -> list[str]:
                 "/",
                 "--unshare-user",
                 "--disable-userns",
+                "--uid",
+                "1000",
+                "--gid",
+                "1000",
             ]
         case _:
             return []
