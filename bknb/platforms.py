@@ -23,6 +23,7 @@ _KNOWN_ARCHITECTURES = frozenset(
     "mips64p32le ppc riscv riscv64 s390 s390x sparc sparc64 wasm".split()
 )
 _PART = re.compile(r"[A-Za-z0-9_.-]+\Z")
+_OS_RULE = r'"^([A-Za-z0-9_-]+)(?:\\(([A-Za-z0-9_.%-]*)((?:\\+[A-Za-z0-9_.%-]+)*)\\))?$"'
 _OS_PART = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?\Z")
 
 
@@ -61,10 +62,12 @@ class Platform:
             raise ValueError(f'"{text}": cannot parse platform specifier: invalid argument')
         found = _OS_PART.match(parts[0])
         if found is None or not all(_PART.match(part) for part in parts[1:]):
-            wrong = parts[0] if found is None else next(p for p in parts[1:] if not _PART.match(p))
-            raise ValueError(
-                f'"{wrong}" is an invalid component of "{text}": platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument'
-            )
+            if found is None:
+                what, wrong, rule = "invalid OS", parts[0], f"OSAndVersion specifier component must match {_OS_RULE}"
+            else:
+                what, wrong = "invalid", next(part for part in parts[1:] if not _PART.match(part))
+                rule = 'platform specifier component must match "^[A-Za-z0-9_.-]+$"'
+            raise ValueError(f'"{wrong}" is an {what} component of "{text}": {rule}: invalid argument')
         system, version = found[1].lower(), found[2] or ""
         system = _SYSTEMS.get(system, system)
         if len(parts) == 1:
@@ -114,7 +117,10 @@ class Platform:
 
     def format_all(self) -> str:
         """As `str`, with the OS version in parentheses: ``windows(10.0.17763)/amd64``."""
-        system = f"{self.os}({self.os_version})" if self.os_version else self.os
+        if not self.os:
+            return "unknown"
+        details = "".join((self.os_version.replace("%", "%25"), *(f"+{name}" for name in sorted(self.os_features))))
+        system = f"{self.os}({details})" if details else self.os
         return "/".join(part for part in (system, self.architecture, self.variant) if part)
 
     def runs(self, other: Platform) -> bool:

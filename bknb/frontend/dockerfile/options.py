@@ -16,6 +16,7 @@ from bknb.llb.ops import HostIP, NetMode, ProxyEnv, Ulimit
 from bknb.llb.vertex import LinuxResources
 from bknb.platforms import Platform
 
+_LIMITS: Final = "failed to parse resource limits"
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _CPUSET: Final = re.compile(r"[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*")
 _MODES: Final = {"": "default", "default": "default", "pull": "pull", "local": "local"}
@@ -228,17 +229,17 @@ def _resources(opts: Mapping[str, str]) -> LinuxResources | None:
         if not _INTEGER.fullmatch(text) or (not signed and not text.isdigit()) or len(text) > 20:
             parse = "ParseInt" if signed else "ParseUint"
             raise DockerfileError(
-                f"invalid {key} value: {text}: strconv.{parse}: parsing {quote(text)}: invalid syntax"
+                f"{_LIMITS}: invalid {key} value: {text}: strconv.{parse}: parsing {quote(text)}: invalid syntax"
             )
         number = int(text)
         if number <= 0 and not (key == "memswap" and number == -1):
-            raise DockerfileError(f"invalid {key} value: {text}: {wanted}")
+            raise DockerfileError(f"{_LIMITS}: invalid {key} value: {text}: {wanted}")
         values[key] = number
     sets = {}
     for key in ("cpusetcpus", "cpusetmems"):
         sets[key] = opts.get(key, "")
         if sets[key] and not _CPUSET.fullmatch(sets[key]):
-            raise DockerfileError(f"invalid {key} value: {sets[key]}")
+            raise DockerfileError(f"{_LIMITS}: invalid {key} value: {sets[key]}")
     found = LinuxResources(
         memory=values.get("memory", 0),
         memory_swap=values.get("memswap", 0),

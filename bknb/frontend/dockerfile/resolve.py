@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from bknb import llb
 from bknb.digest import Digest
@@ -26,6 +27,9 @@ from bknb.llb.vertex import Location
 from bknb.platforms import Platform
 from bknb.protocols import ImageConfigAnswer
 
+# A trigger may name an image that has triggers; each round looks up what the one before named.
+_MAX_ROUNDS: Final = 32
+_MAX_TRIGGERED: Final = 10_000
 _COMMON = "alpine busybox centos debian golang ubuntu fedora".split()
 # "docker.io/libraryalpine" is BuildKit's own slip; a suggestion shows only names close to what was written.
 _COMMON_IMAGES = [name for repo in _COMMON for name in (repo, f"docker.io/library{repo}", f"{repo}:latest")]
@@ -40,7 +44,8 @@ async def resolve_stages(conversion: Conversion, target: BuildStage) -> set[Buil
     Raises:
         DockerfileError: an image that is not there, or a trigger that is no instruction.
     """
-    while True:
+    first = len(conversion.stages.stages)
+    for _ in range(_MAX_ROUNDS):
         needed = reachable(target)
         await _resolve_bases(conversion, needed)
         more = False
@@ -59,6 +64,10 @@ async def resolve_stages(conversion: Conversion, target: BuildStage) -> set[Buil
                 stage.image.on_build = ()
         if not more:
             return needed
+        if len(conversion.stages.stages) > first + _MAX_TRIGGERED:
+            break
+    # Such a file keeps BuildKit busy for ever.
+    raise located(DockerfileError("ONBUILD triggers bring in images whose triggers never end"), target.ranges)
 
 
 async def _resolve_bases(conversion: Conversion, needed: set[BuildStage]) -> None:
