@@ -229,8 +229,9 @@ class _Build:
         found = self.done.frontend
         self.stream(self._headed(begin))
         self.stream.know(found.vertices)
-        for result in found.results:
-            self.stream.announce(result.edge)
+        if self.request.compile_only:  # else the solver says it, with what the cache knows
+            for result in found.results:
+                self.stream.announce(result.edge)
         for stage in found.skipped:
             previous: tuple[Digest, ...] = ()
             for number, (text, range_) in enumerate(stage.instructions, 1):
@@ -274,11 +275,11 @@ class _Build:
 
     def _say_sizes(self) -> None:
         """Say what each result adds to the store, of cached ones too."""
+        sizes = self.parts.refs.sizes({id for ids in self.done.results.values() for id in ids if id})
         for vertex, ids in self.done.results.items():
             last = self.stream.last(vertex)
             if last is not None and last.size is None and last.completed is not None:
-                size = sum(self.parts.refs.size(id) for id in ids if id)
-                self.stream(dataclasses.replace(last, size=size))
+                self.stream(dataclasses.replace(last, size=sum(sizes.get(id, 0) for id in ids)))
 
     async def _export(self, inputs: Sequence[ExportInput], job: Job) -> tuple[Mapping[str, str], ...]:
         """Write every output, then publish them in order: nothing is published if one cannot be written."""

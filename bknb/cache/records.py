@@ -199,6 +199,13 @@ class RecordTable:
         kept = "SELECT 1 FROM blob WHERE digest = ?"
         return [Digest(digest) for digest in digests if not db.execute(kept, (digest,)).fetchone()]
 
+    def sizes(self, ids: Iterable[str]) -> dict[str, int | None]:
+        """Bytes of some records; None where it is not known yet."""
+        wanted = json.dumps(list(ids))
+        return dict(
+            self._db.execute("SELECT id, size FROM record WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
+        )
+
     def held(self) -> set[str]:
         """Ids that some kernel holds."""
         return {id for (id,) in self._db.execute("SELECT record FROM hold")}

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +181,11 @@ class DiskRefStore:
         if record.size is not None:
             return record.size
         return sum(blob.descriptor.size for blob in self.records.blobs(id)[:1])
+
+    def sizes(self, ids: Collection[str]) -> dict[str, int]:
+        """`size` of several records, of those that are there."""
+        known = self.records.sizes(ids)
+        return {id: self.size(id) if size is None else size for id, size in known.items()}
 
     # --- making records ---
 

@@ -23,6 +23,10 @@ from bknb.worker.file import FileOperation
 from bknb.worker.layering import LayeringOperation
 
 
+_KEPT_MAPS = 20_000
+"""Cache maps that are kept in memory, about 1 kB each."""
+
+
 class Source(Protocol):
     """One kind of source."""
 
@@ -73,6 +77,7 @@ class LocalWorker:
             scheme: source for source in sources for scheme in source.schemes
         }
         self._granted: dict[str, frozenset[str]] = {}
+        self._cache_maps: dict[Digest, CacheMap] = {}
 
     @property
     def platforms(self) -> tuple[Platform, ...]:
@@ -147,8 +152,15 @@ class LocalWorker:
             del self._granted[job]
 
     def _cache_map(self, vertex: Vertex) -> CacheMap:
-        spec = keys.cache_map(vertex, self._platforms[0])
-        return CacheMap(spec.digest, tuple(self._dep(dep) for dep in spec.deps), spec.plaintext)
+        """The cache map of a vertex; kept, since a rebuild asks for the same ones again."""
+        known = self._cache_maps.get(vertex.digest)
+        if known is None:
+            spec = keys.cache_map(vertex, self._platforms[0])
+            known = CacheMap(spec.digest, tuple(self._dep(dep) for dep in spec.deps), spec.plaintext)
+            if len(self._cache_maps) >= _KEPT_MAPS:
+                self._cache_maps.clear()
+            self._cache_maps[vertex.digest] = known
+        return known
 
     def _dep(self, spec: keys.DepSpec) -> Dep:
         selectors = spec.content

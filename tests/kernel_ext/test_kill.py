@@ -37,7 +37,7 @@ def rounds(tmp_path: Path, count: int) -> None:
     folder, state = tmp_path / "work", tmp_path / "state"
     folder.mkdir()
     for number in range(8):
-        (folder / f"{number}.txt").write_text("x" * 10_000)
+        (folder / f"{number}.txt").write_text("x" * 10_000 + "\n")
     before = {trace for trace in traces(state) if trace.startswith("netns")}
     for number in range(count):
         kernel = Kernel(folder, state)
