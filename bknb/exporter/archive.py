@@ -6,9 +6,8 @@ owners, so one image gives the same bytes each time; with docker's ``manifest.js
 
 from __future__ import annotations
 
-import io
+import errno
 import os
-import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,6 +23,11 @@ from bknb.reference import Reference
 
 NAME: Final = "io.containerd.image.name"
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+_BLOCK: Final = tarfile.BLOCKSIZE
+_MOST: Final = 1 << 30
+_OTHERWISE: Final = frozenset(
+    (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
+)
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -111,19 +115,57 @@ def write_tar(
     small |= {name: (data, 0o644) for name, data in (further or {}).items()}
     places = {_place(digest): digest for digest in blobs}
     folders = {"blobs/", *(f"blobs/{digest.algorithm}/" for digest in blobs)}
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 20) as tar:
-        for name in sorted({*small, *places, *folders}):
-            if name in folders:
-                tar.addfile(_entry(name, tarfile.DIRTYPE, 0o755, 0))
-            elif name in small:
-                data, mode = small[name]
-                tar.addfile(_entry(name, tarfile.REGTYPE, mode, len(data)), io.BytesIO(data))
-            else:
-                digest = places[name]
-                with open(content.open(digest), "rb") as blob:
-                    tar.addfile(_entry(name, tarfile.REGTYPE, 0o444, blobs[digest]), blob)
-                if progress is not None:
-                    progress(digest, blobs[digest], blobs[digest])
+    for name in sorted({*small, *places, *folders}):
+        if name in folders:
+            out.write(_header(name, tarfile.DIRTYPE, 0o755, 0))
+        elif name in small:
+            data, mode = small[name]
+            out.write(_header(name, tarfile.REGTYPE, mode, len(data)) + data + bytes(-len(data) % _BLOCK))
+        else:
+            digest = places[name]
+            out.write(_header(name, tarfile.REGTYPE, 0o444, blobs[digest]))
+            with open(content.open(digest), "rb", buffering=0) as blob:
+                copy(blob.fileno(), out, blobs[digest])
+            out.write(bytes(-blobs[digest] % _BLOCK))
+            if progress is not None:
+                progress(digest, blobs[digest], blobs[digest])
+    out.write(bytes(2 * _BLOCK))
+
+
+def copy(source: int, out: IO[bytes], size: int) -> None:
+    """Copy `size` bytes of a file to the end of another one, in the kernel where it can.
+
+    Raises:
+        ContentError: the file is shorter.
+        OSError: it cannot be written.
+    """
+    out.flush()
+    target, left = out.fileno(), size
+    moves = [_in_the_kernel, os.sendfile, _through_here]
+    while left:
+        try:
+            # The arguments of sendfile: to, from, offset, count.
+            done = moves[0](target, source, size - left, min(left, _MOST))
+        except OSError as error:
+            if len(moves) == 1 or error.errno not in _OTHERWISE:
+                raise
+            del moves[0]
+            continue
+        if not done:
+            raise ContentError("a blob is shorter than its size says")
+        left -= done
+
+
+def _in_the_kernel(target: int, source: int, offset: int, count: int) -> int:
+    return os.copy_file_range(source, target, count, offset)
+
+
+def _through_here(target: int, source: int, offset: int, count: int) -> int:
+    data = memoryview(os.pread(source, min(count, 1 << 20), offset))
+    done = 0
+    while done < len(data):
+        done += os.write(target, data[done:])
+    return done
 
 
 def write_folder(
@@ -146,8 +188,8 @@ def write_folder(
         if not (place.is_file() and place.stat().st_size == size):
             place.parent.mkdir(parents=True, exist_ok=True)
             beside = place.with_name(f".{place.name}.{os.getpid()}")
-            with open(content.open(digest), "rb") as blob, open(beside, "wb") as out:
-                shutil.copyfileobj(blob, out, 1 << 20)
+            with open(content.open(digest), "rb", buffering=0) as blob, open(beside, "wb") as out:
+                copy(blob.fileno(), out, size)
             os.chmod(beside, 0o644)
             os.replace(beside, place)
         if progress is not None:
@@ -177,7 +219,7 @@ def _place(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def _entry(name: str, kind: bytes, mode: int, size: int) -> tarfile.TarInfo:
+def _header(name: str, kind: bytes, mode: int, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.type, info.mode, info.size = kind, mode, size
-    return info
+    return info.tobuf(tarfile.PAX_FORMAT)

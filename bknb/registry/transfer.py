@@ -5,6 +5,7 @@ Bytes are gathered to chunks of a MiB that a thread hashes and writes: the event
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
@@ -109,34 +110,24 @@ class Transfer:
         writer: BlobWriter,
         progress: Progress | None,
     ) -> None:
-        gathered: list[bytes] = []
-        size, told = 0, time.monotonic()
-
-        async def flush() -> None:
-            nonlocal gathered, size
-            if gathered:
-                data, gathered, size = b"".join(gathered), [], 0
-                await in_thread(writer.write, data)
-            if progress is not None:
-                progress(descriptor.digest, writer.offset, descriptor.size)
-
+        writing = _Writing(writer)
+        told = time.monotonic()
         try:
             async for part in response.content.iter_any():
                 if skip:
                     part, skip = part[skip:], max(skip - len(part), 0)
-                gathered.append(part)
-                size += len(part)
-                if progress is not None and time.monotonic() - told >= _INTERVAL:
-                    told = time.monotonic()
-                    progress(descriptor.digest, min(writer.offset + size, descriptor.size), descriptor.size)
-                if writer.offset + size > descriptor.size:
+                if writing.size + len(part) > descriptor.size:
                     promised = f"the {descriptor.size} bytes of {descriptor.digest}"
                     raise ContentError(f"{self._endpoint.host} sends more than {promised}")
-                if size >= CHUNK:
-                    await flush()
+                await writing.add(part)
+                if progress is not None and time.monotonic() - told >= _INTERVAL:
+                    told = time.monotonic()
+                    progress(descriptor.digest, writing.size, descriptor.size)
         finally:
-            if writer.offset + size <= descriptor.size:
-                await flush()
+            # What came is kept, whatever ended it: the next attempt goes on from there.
+            await writing.finish()
+        if progress is not None:
+            progress(descriptor.digest, writer.offset, descriptor.size)
 
     async def exists(self, digest: Digest) -> bool:
         """Whether the repository has a blob.
@@ -255,6 +246,41 @@ class Transfer:
                 os.close(blob)
 
         return read
+
+
+class _Writing:
+    """Chunks on their way to the disk: one is hashed and written by a thread while the next one arrives."""
+
+    def __init__(self, writer: BlobWriter) -> None:
+        self._writer = writer
+        self._gathered: list[bytes] = []
+        self._waiting = 0
+        self._thread: asyncio.Future[None] | None = None
+        self.size = writer.offset
+
+    async def add(self, part: bytes) -> None:
+        self._gathered.append(part)
+        self._waiting += len(part)
+        self.size += len(part)
+        if self._waiting >= CHUNK:
+            await self._flush()
+
+    async def finish(self) -> None:
+        """Everything is in the file, or the error of writing it is raised."""
+        await self._flush()
+        await self._flush()
+
+    async def _flush(self) -> None:
+        before, self._thread = self._thread, None
+        if before is not None:
+            try:
+                await asyncio.shield(before)
+            except asyncio.CancelledError:
+                await asyncio.wait([before])
+                raise
+        if self._gathered:
+            data, self._gathered, self._waiting = b"".join(self._gathered), [], 0
+            self._thread = asyncio.ensure_future(asyncio.to_thread(self._writer.write, data))
 
 
 async def _nothing() -> AsyncIterator[bytes]:
