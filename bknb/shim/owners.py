@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat as modes
+from collections.abc import Iterator
 from typing import Protocol
 
 from bknb import beneath
@@ -49,7 +50,7 @@ class State(Protocol):
 
 
 class Owners(Protocol):
-    """One of the two. `directory` is an open, readable directory, `name` a name in it."""
+    """One of the two. `directory` is an open directory (O_PATH will do), `name` a name in it."""
 
     def state(self, directory: int, name: str, found: os.stat_result) -> State:
         """What a file truly is, given what lstat says."""
@@ -121,7 +122,8 @@ class Beside:
         return state
 
     def here(self, directory: int, found: os.stat_result) -> State:
-        return self._noted(found, _parse(xattr(directory, NOTE)))
+        with _readable(directory) as fd:
+            return self._noted(found, _parse(xattr(fd, NOTE)))
 
     def _noted(self, found: os.stat_result, note: tuple[int, int, int, int, int] | None) -> Noted:
         if note is None:
@@ -146,7 +148,8 @@ class Beside:
             links = _links(directory)
             if links.get(name, (0, 0)) != (uid, gid):
                 links[name] = (uid, gid)
-                os.setxattr(directory, LINKS, _links_text(links))
+                with _readable(directory) as fd:
+                    os.setxattr(fd, LINKS, _links_text(links))
         elif modes.S_ISREG(found.st_mode) or modes.S_ISDIR(found.st_mode):
             true = self.state(directory, name, found)
             if (true.st_uid, true.st_gid) != (uid, gid):
@@ -192,6 +195,16 @@ def _open(directory: int, name: str) -> int:
             os.chmod(name, modes.S_IMODE(found.st_mode), dir_fd=directory)
 
 
+@contextlib.contextmanager
+def _readable(directory: int) -> Iterator[int]:
+    """The directory opened again, since attributes are not to be had through O_PATH."""
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def _parse(note: bytes) -> tuple[int, int, int, int, int] | None:
     """What a note says; None for none, and for one that somebody else wrote."""
     words = note.split()
@@ -205,7 +218,9 @@ def _parse(note: bytes) -> tuple[int, int, int, int, int] | None:
 def _links(directory: int) -> dict[str, tuple[int, int]]:
     """Owners of the links of a directory that are not root's."""
     found: dict[str, tuple[int, int]] = {}
-    for group in xattr(directory, LINKS).split(b"\0"):
+    with _readable(directory) as fd:
+        groups = xattr(fd, LINKS).split(b"\0")
+    for group in groups:
         owner, _, names = group.partition(b"/")
         with contextlib.suppress(ValueError):
             uid, gid = (int(word) for word in owner.split(b":"))

@@ -17,7 +17,6 @@ Trees (given as mounts):
 
 - ``tar(mounts, epoch)``: the archive of all of it, to the descriptor handed over
 - ``apply(mounts)``: unpack the archive that comes from the descriptor handed over; the number of entries
-- ``stat list read scan hash changes``: see `look.py`
 
 Those that make a layer, and ``measure``, answer ``{bytes, inodes, marks, plain}``.
 """
@@ -31,7 +30,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bknb import beneath
-from bknb.shim import farm, look
+from bknb.shim import farm
 from bknb.shim.marks import marks_of
 from bknb.shim.mounts import Mounts, open_tree
 from bknb.shim.same import copy_metadata
@@ -167,7 +166,7 @@ def layer_tar(
     """The archive of a layer directory; `epoch` is the latest time that is written, in seconds."""
     with Roots([layer], lower) as ((root,), below):
         writer = Writer(fds[0], epoch)
-        LayerTar(writer, root, below, marks_of(marks), look.truth(context), context.check).write()
+        LayerTar(writer, root, below, marks_of(marks), context.server.owners, context.check).write()
 
 
 def tar(context: Context, fds: list[int], *, mounts: Mounts, epoch: int | None = None) -> None:
@@ -176,7 +175,7 @@ def tar(context: Context, fds: list[int], *, mounts: Mounts, epoch: int | None =
         root = beneath.open(tree.fd, "", DIRECTORY)
         try:
             writer = Writer(fds[0], epoch)
-            LayerTar(writer, root, [], marks_of("trusted"), look.truth(context), context.check).write()
+            LayerTar(writer, root, [], marks_of("trusted"), context.server.owners, context.check).write()
         finally:
             os.close(root)
 
@@ -188,7 +187,7 @@ def apply(context: Context, fds: list[int], *, mounts: Mounts) -> int:
         Failure: ContentError, the archive is damaged or not one of a layer.
     """
     with open_tree(context, mounts) as tree:
-        unpacker = Unpacker(tree.fd, look.truth(context), context.check)
+        unpacker = Unpacker(tree.fd, context.server.owners, context.check)
         try:
             unpacker.run(fds[0])
         except TarError as error:
@@ -208,5 +207,4 @@ OPS: dict[str, Any] = {
     "layer_tar": layer_tar,
     "tar": tar,
     "apply": apply,
-    **look.OPS,
 }

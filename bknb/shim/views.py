@@ -106,7 +106,7 @@ def scan(context: Context, fds: list[int], *, mounts: trees.Mounts) -> list[list
 
 def _entry(owners: Owners, directory: int, name: str, path: str) -> list[Any]:
     info = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    truth = owners.state(directory, name, info) if name != "." else info
+    truth = owners.state(directory, name, info) if name != "." else owners.here(directory, info)
     link = os.readlink(name, dir_fd=directory) if modes.S_ISLNK(truth.st_mode) else ""
     size = truth.st_size if modes.S_ISREG(truth.st_mode) else 0
     return [
@@ -247,7 +247,8 @@ def _size(entry: tuple[Any, ...]) -> int | None:
 
 def _describe(context: Context, directory: int, name: str, path: str) -> dict[str, Any]:
     found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    info = context.server.owners.state(directory, name, found) if name != "." else found
+    owners = context.server.owners
+    info = owners.state(directory, name, found) if name != "." else owners.here(directory, found)
     link = os.readlink(name, dir_fd=directory) if modes.S_ISLNK(info.st_mode) else ""
     return {
         "path": path, "mode": info.st_mode, "uid": info.st_uid, "gid": info.st_gid,
