@@ -32,6 +32,8 @@ def command(process: Process, isolation: Isolation) -> list[str]:
     check(process)
     words = [
         isolation.runtime_path,
+        "-v",
+        "-1",
         "-r",
         "@path:rootfs@",
         "-w",
@@ -42,7 +44,7 @@ def command(process: Process, isolation: Isolation) -> list[str]:
     for path in ("/proc", "/dev", "/sys"):
         words += ["-b", path]
     for name in ("resolv.conf", "hosts"):
-        words += ["-b", f"@path:{name}@:/etc/{name}"]
+        words += ["-b", f"@bundle@/{name}:/etc/{name}"]
     for mount, target in zip(process.mounts, runc.mount_targets(process), strict=True):
         words += ["-b", f"@path:{target}@:/{mount.dest.strip('/')}"]
     return [*words, *process.meta.args]
@@ -50,4 +52,4 @@ def command(process: Process, isolation: Isolation) -> list[str]:
 
 def environment(bundle: str) -> dict[str, str]:
     """What proot itself needs: a place for its files, and no trick that kernels since 4.8 have broken."""
-    return {"PROOT_TMP_DIR": bundle, "PROOT_NO_SECCOMP": "1", "PROOT_VERBOSE": "-1"}
+    return {"PROOT_TMP_DIR": bundle, "PROOT_NO_SECCOMP": "1"}

@@ -26,6 +26,7 @@ MISSING_PROGRAM = (
     "permission denied",
     "exec format error",
     "is a directory",
+    "not found",
 )
 
 
@@ -161,10 +162,10 @@ def _memory_file(data: bytes) -> int:
 
 
 def _said_itself(found: Isolation, last: bytes) -> str:
-    """The complaint of a runtime that has no log of its own: its last line on the step's stderr."""
-    lines = last.decode(errors="replace").strip().splitlines()
+    """The complaint of a runtime that has no log of its own: among its last lines on the step's stderr."""
+    lines = last.decode(errors="replace").strip().splitlines()[-3:]
     name = {"bubblewrap": "bwrap: ", "proot": "proot error: "}.get(found.runtime)
-    return lines[-1] if lines and name and lines[-1].startswith(name) else ""
+    return next((line for line in lines if name and line.startswith(name)), "")
 
 
 def _unique(entries: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -187,7 +188,7 @@ def _complaint(log: str) -> str:
 def _program_is_missing(complaint: str) -> bool:
     """Whether a container stood and only its program could not be started: then the step failed, not we."""
     lowered = complaint.lower()
-    about = ("exec", "chdir", "cwd", "executable")
+    about = ("exec", "chdir", "cwd", "executable", "proot error: '")
     return any(word in lowered for word in about) and any(word in lowered for word in MISSING_PROGRAM)
 
 

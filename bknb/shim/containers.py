@@ -276,7 +276,7 @@ class _Container:
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
-            _own(target, uid, gid, mode)
+            _own(self.context.server, target, uid, gid, mode)
         finally:
             os.close(fd)
 
@@ -288,14 +288,16 @@ class _Container:
         listener = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
         listener.bind(target)
         listener.listen(16)
-        _own(target, uid, gid, mode)
+        _own(self.context.server, target, uid, gid, mode)
         mediator = mediate.Mediator(listener, path)
         self.undo.append(mediator.close)
 
 
-def _own(path: str, uid: int, gid: int, mode: int) -> None:
-    """Owner and mode of a file of ours; an owner that this namespace does not have is left out."""
-    os.chmod(path, mode & 0o7777)
+def _own(server: Server, path: str, uid: int, gid: int, mode: int) -> None:
+    """Owner and mode of a file of ours; without namespaces everything belongs to us and is readable for us."""
+    os.chmod(path, mode & 0o7777 if server.isolated else mode & 0o777 | 0o600)
+    if not server.isolated:
+        return
     try:
         os.chown(path, uid, gid)
     except OSError as error:
