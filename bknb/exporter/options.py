@@ -127,9 +127,12 @@ def parse_image(attrs: Mapping[str, str]) -> ImageOptions:
     rewrite = _bool(attrs, "rewrite-timestamp", False)
     if rewrite and _flag(attrs, "unpack", False):
         raise UsageError('exporter option "rewrite-timestamp" conflicts with "unpack"')
+    names, push = _names(attrs.get("name", "")), _flag(attrs, "push", False)
+    if push and not names:
+        raise UsageError("push needs a name: say -t REGISTRY/NAME, or name=REGISTRY/NAME")
     return ImageOptions(
-        names=_names(attrs.get("name", "")),
-        push=_flag(attrs, "push", False),
+        names=names,
+        push=push,
         push_by_digest=_flag(attrs, "push-by-digest", False),
         insecure=_flag(attrs, "registry.insecure", False),
         store=_flag(attrs, "store", True),

@@ -185,6 +185,7 @@ def test_other_types(parts: Any) -> None:
         ({"compression": "bzip2"}, "unsupported compression type bzip2"),
         ({"compression": "gzip", "compression-level": "11"}, "gzip has 0 to 9"),
         ({"compression": "zstd", "oci-mediatypes": "false"}, "conflicts with"),
+        ({"push": ""}, "push needs a name"),
         ({"push": "maybe"}, "non-bool value specified for push"),
         ({"oci-mediatypes": ""}, "non-bool value specified for oci-mediatypes"),
         ({"source-date-epoch": "now"}, "invalid source-date-epoch"),

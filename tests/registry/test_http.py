@@ -380,3 +380,34 @@ async def test_cancelling_waits_for_the_thread() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert done == [True]
+
+
+async def test_cancelled_download(store: DiskContentStore, tmp_path: Path) -> None:
+    """Who is cancelled in the middle leaves nothing; another one who wants the same blob gets it."""
+    import asyncio
+
+    data, begun, go_on = b"x" * 3_000_000, asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = len(data)
+        await response.prepare(request)
+        await response.write(data[:2_000_000])
+        begun.set()
+        await go_on.wait()
+        await response.write(data[2_000_000:])
+        return response
+
+    async with serving(handler) as (host, seen), client(store) as asking:
+        blob = Descriptor("application/octet-stream", Digest.of(data), len(data))
+        name = Reference.parse(f"{host}/x")
+        first, second = (asyncio.ensure_future(asking.fetch(name, blob)) for _ in range(2))
+        await begun.wait()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        go_on.set()
+        await second
+        assert store.read(blob.digest) == data
+        assert len(seen) == 2
+    assert list((tmp_path / "content" / "ingest").iterdir()) == []
