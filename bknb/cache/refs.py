@@ -212,19 +212,27 @@ class DiskRefStore:
         return None
 
     async def _is_there(self, record: Record) -> bool:
-        """Whether a record can still become files."""
-        if record.snapshot:
-            return await self.snapshots.stat(record.snapshot) is not None
-        if record.chain is None and record.kind == "layer":
-            return False
-        if record.chain is not None and not (self._local_blob(record.id) or record.id in self._fetches):
-            return False
-        for parent in record.parents:
-            if parent is not None:
-                found = self.records.find(parent)
-                if found is None or not await self._is_there(found):
+        """Whether a record can still become files: what is lazy asks for its parents."""
+        todo, seen = [record], {record.id}
+        while todo:
+            record = todo.pop()
+            if record.snapshot:
+                if await self.snapshots.stat(record.snapshot) is None:
                     return False
+                continue
+            if record.kind == "layer" and not (record.chain and self._can_fetch(record.id)):
+                return False
+            for parent in record.parents:
+                if parent is not None and parent not in seen:
+                    found = self.records.find(parent)
+                    if found is None:
+                        return False
+                    seen.add(parent)
+                    todo.append(found)
         return True
+
+    def _can_fetch(self, id: str) -> bool:
+        return id in self._fetches or self._local_blob(id) is not None
 
     def _local_blob(self, id: str) -> LayerBlob | None:
         """A blob of a record that is in the content store."""
@@ -364,26 +372,29 @@ class DiskRefStore:
 
     def chain(self, id: str) -> tuple[str, ...]:
         """Ids of the layer records that a record is made of, bottom first."""
-        found: list[str] = []
-        at: str | None = id
-        tail: list[tuple[str, ...]] = []
-        while at is not None:
-            record = self._need(at)
-            at = None
-            if record.kind == "layer":
-                found.append(record.id)
-                at = record.parents[0] if record.parents else None
-            elif record.kind == "merge":
-                parts = [self.chain(parent) for parent in record.parents if parent]
-                tail.append(tuple(layer for part in parts for layer in part))
-            else:
-                tail.append(self._difference(record))
-        return (*[layer for part in tail for layer in part], *reversed(found))
+        known: dict[str, tuple[str, ...]] = {}
+        todo = [id]
+        while todo:  # not by recursion: chains are thousands long
+            steps, record = self._steps(todo[-1])
+            parents = record.parents if record is not None else ()
+            missing = [parent for parent in parents if parent is not None and parent not in known]
+            if missing:
+                todo += missing
+                continue
+            below = _chain_of(record, [known[parent] if parent else () for parent in parents]) if record else ()
+            known[todo.pop()] = (*below, *steps)
+        return known[id]
 
-    def _difference(self, record: Record) -> tuple[str, ...]:
-        """The layers of a diff: those between the two where one stands on the other, else one of its own."""
-        lower, upper = (self.chain(parent) if parent else () for parent in record.parents)
-        return upper[len(lower) :] if upper and upper[: len(lower)] == lower else (record.id,)
+    def _steps(self, id: str) -> tuple[list[str], Record | None]:
+        """The steps in a row that a record ends, bottom first, and the merge or difference that they stand on."""
+        steps: list[str] = []
+        record = self._need(id)
+        while record.kind == "layer":
+            steps.append(record.id)
+            if not record.parents or record.parents[0] is None:
+                return steps[::-1], None
+            record = self._need(record.parents[0])
+        return steps[::-1], record
 
     async def layer_mounts(self, ref: Ref | None) -> tuple[str, ...]:
         return self.chain(ref.id) if ref is not None else ()
@@ -468,6 +479,17 @@ class DiskRefStore:
 class _Lock:
     lock: asyncio.Lock
     waiting: int = 0
+
+
+def _chain_of(record: Record, parents: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The layers of a merge or difference, given those of its parents.
+
+    A difference is the layers between the two where one stands on the other, else one of its own.
+    """
+    if record.kind == "merge":
+        return tuple(layer for parent in parents for layer in parent)
+    lower, upper = parents
+    return upper[len(lower) :] if upper and upper[: len(lower)] == lower else (record.id,)
 
 
 def _active(id: str) -> str:
