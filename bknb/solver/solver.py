@@ -543,8 +543,10 @@ class Solver:
         await asyncio.wait({task}, timeout=2 * CLEANUP_SECONDS)
 
     async def _clean_up(self, job: Job, *, succeeded: bool) -> None:
-        if self._ending:
-            await asyncio.wait(set(self._ending), timeout=CLEANUP_SECONDS)
+        deadline = time.monotonic() + CLEANUP_SECONDS
+        while self._ending and time.monotonic() < deadline:
+            # What ends lets go of what it waited for, which then ends too.
+            await asyncio.wait(set(self._ending), timeout=deadline - time.monotonic())
         if succeeded:
             for active in job.graph:
                 if active.status.outcome is None and active.status.started is None:
