@@ -1,0 +1,88 @@
+"""Real builds in a real JupyterLab: run, fail, stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need
+from tests.ui.conftest import Lab, Server
+
+pytestmark = pytest.mark.browser
+
+LOAD = "%load_ext bknb\n%config Bknb.offline = True\n%config Bknb.root = {root!r}"
+APP = """%%dockerfile -t hello hello
+FROM busybox AS deps
+WORKDIR /app
+COPY requirements.txt .
+RUN while read name; do echo "fetching $name"; sleep 0.3; echo "$name" > "$name.dep"; done < requirements.txt
+
+FROM busybox AS docs
+COPY docs /docs
+RUN cp -r /docs /site
+
+FROM deps AS build
+COPY src src
+RUN sh src/build.sh
+
+FROM busybox
+COPY --from=build /app/app.txt /app.txt
+CMD ["cat", "/app.txt"]"""
+EDIT = "from pathlib import Path\nPath('hello/src/greeting.txt').write_text('hello again\\n');"
+LONG = "%%dockerfile\nFROM busybox\nRUN echo first > /a\nRUN echo started && sleep 600"
+
+
+@pytest.fixture
+def sources(server: Server, tmp_path: Path) -> Iterator[str]:
+    """The first cell of a notebook, and the files that APP is made of."""
+    need("busybox")
+    for name, text in {
+        "requirements.txt": "left-pad\nright-pad\n",
+        "src/greeting.txt": "hello\n",
+        "src/build.sh": "for pad in *.dep; do echo linking $pad; done\ncat src/greeting.txt > app.txt\n",
+        "docs/index.md": "# hello\n",
+    }.items():
+        path = server.root / "hello" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    yield LOAD.format(root=str(tmp_path / "state"))
+
+
+def words(lab: Lab, index: int) -> str:
+    """All text of a cell's output."""
+    return str(lab.cell(index).locator(".jp-OutputArea").inner_text())
+
+
+def test_first_build_rebuild_and_failure(lab: Lab, server: Server, sources: str) -> None:
+    """A cell builds, an edit runs what stands on it, a failing step is shown open; nothing is asked of the network."""
+    failing = "%%dockerfile hello\nFROM busybox\nCOPY src /src\nRUN cat /src/greeting.txt && echo oh no && exit 3"
+    server.write("build.ipynb", [sources, APP, EDIT, APP, failing])
+    lab.open("build.ipynb")
+    for index in range(4):
+        lab.run(index)
+    assert "hello" in words(lab, 1) and "skipped" in words(lab, 1)
+    assert "cached" in words(lab, 3)
+    lab.shot("build_first", 1)
+    lab.shot("build_rebuilt", 3)
+    lab.run(4)
+    assert "exit code: 3" in words(lab, 4) and "oh no" in words(lab, 4)
+    lab.shot("build_failed", 4)
+    assert not lab.foreign and not lab.complaints
+
+
+def test_the_stop_button(lab: Lab, server: Server, sources: str) -> None:
+    """Pressed in the tool bar it ends the build with one line; the picture says that it was stopped."""
+    server.write("stop.ipynb", [sources, LONG, "1 + 1"])
+    lab.open("stop.ipynb")
+    lab.run(0)
+    lab.run(1, wait=False)
+    lab.cell(1).get_by_text("started").first.wait_for()
+    lab.shot("build_running", 1)
+    lab.page.locator("[data-command='notebook:interrupt-kernel'], .jp-ToolbarButton [title^='Interrupt']").first.click()
+    lab.done(1)
+    assert "Build cancelled." in words(lab, 1)
+    lab.shot("build_stopped", 1)
+    lab.run(2)
+    assert "2" in words(lab, 2)
