@@ -53,6 +53,7 @@ OURS: Final = "from this store"
 _MODES: Final = frozenset(("default", "pull", "local"))
 _PROGRESS: Final = 0.1
 _DEPTH: Final = 3
+_REMEMBERED: Final = 256
 
 
 @runtime_checkable
@@ -115,6 +116,9 @@ class ImageSource:
         self._images = images
         self._platform = platform or Platform.host()
         self._looks: dict[tuple[str, Platform, str], _Look] = {}
+        # Documents never change under their digest: a warm kernel reads each of them once.
+        self._read: dict[tuple[Digest, Platform], tuple[Descriptor, Image]] = {}
+        self._targets: dict[Digest, Descriptor] = {}
 
     async def resolve_image_config(
         self, job: Job, reference: str, *, platform: Platform | None, resolve_mode: str
@@ -209,6 +213,18 @@ class ImageSource:
 
     async def _look(self, ask: AskCredentials, reference: Reference, platform: Platform, mode: str) -> Pulled:
         target, note = await self._resolve(ask, reference, mode)
+        key = (target.digest, platform.normalize())
+        if key not in self._read:
+            if len(self._read) >= _REMEMBERED:
+                self._read.clear()
+                self._targets.clear()
+            self._read[key] = await self._documents(ask, reference, target, platform)
+            self._targets[target.digest] = target
+        return Pulled(reference, target, *self._read[key], note)
+
+    async def _documents(
+        self, ask: AskCredentials, reference: Reference, target: Descriptor, platform: Platform
+    ) -> tuple[Descriptor, Image]:
         chosen = target
         document = parse_document(
             await self._client.fetch_document(reference, target, ask), target.media_type
@@ -228,8 +244,7 @@ class ImageSource:
         unknown = next((layer for layer in document.layers if layer.media_type not in LAYER_TYPES), None)
         if unknown is not None:
             raise ValueError(f"not an image: it has a layer of type {unknown.media_type[:80]!r}")
-        image = Image.parse(document.raw, config, document.media_type)
-        return Pulled(reference, target, chosen, image, note)
+        return chosen, Image.parse(document.raw, config, document.media_type)
 
     async def _resolve(self, ask: AskCredentials, reference: Reference, mode: str) -> tuple[Descriptor, str]:
         if mode != "pull":
@@ -238,6 +253,8 @@ class ImageSource:
             meant = named is not None and reference.digest in (None, named.target.digest)
             if named is not None and meant and self._content.info(named.target.digest) is not None:
                 return named.target, OURS
+        if reference.digest is not None and reference.digest in self._targets:
+            return self._targets[reference.digest], ""
         if reference.digest is not None and (known := self._content.info(reference.digest)) is not None:
             kind = parse_document(self._content.read(reference.digest)).media_type
             return Descriptor(kind, reference.digest, known.size), ""
