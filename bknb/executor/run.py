@@ -18,6 +18,7 @@ from bknb.executor.shim import ShimProcess
 from bknb.protocols import ExitStatus, Isolation, Output, Process
 
 READ = 1 << 16
+SIGKILLED = 137
 COMPLAINT = 4096  # bytes of stderr that are looked at for a runtime's own last words
 RUNTIME_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 MISSING_PROGRAM = (
@@ -84,7 +85,9 @@ class ShimExecutor:
                 streams.theirs.append(_memory_file(seccomp.default().program))
             result = await self.shim.call("containers.run", fds=streams.theirs, **request)
             await streams.drained()
-        status = ExitStatus(result["code"], result["cpu"], result["memory"])
+        code, limit = result["code"], process.resources.memory if process.resources is not None else 0
+        # Its cgroup is gone by now; who is killed while a limit holds has met it.
+        status = ExitStatus(code, result["cpu"], result["memory"], oom=bool(limit) and code == SIGKILLED)
         if not status.code:
             return status, ""
         return status, _complaint(result["log"]) or _said_itself(found, last)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import socket
 import sys
@@ -152,7 +153,7 @@ class _Connection:
     def _spawn(self, theirs: int, state_dir: str) -> int:
         package = str(Path(bknb.__file__).resolve().parent.parent)
         # Isolated (-I -S): neither the user's site-packages nor PYTHON* variables change what runs.
-        arguments = [sys.executable, "-I", "-S", "-c", BOOT, package, state_dir]
+        arguments = [sys.executable, "-I", "-S", "-c", BOOT, package, state_dir, _zstd_path()]
         high = max(theirs, self._stderr, SOCKET) + 1
         actions: list[tuple[Any, ...]] = [
             (os.POSIX_SPAWN_DUP2, theirs, high),
@@ -289,6 +290,16 @@ class _Connection:
         if self._stderr >= 0:
             os.close(self._stderr)
             self._stderr = -1
+
+
+def _zstd_path() -> str:
+    """Where the shim, which sees no site-packages, finds backports.zstd; "" where Python has zstd itself."""
+    try:
+        found = importlib.util.find_spec("backports.zstd")
+    except ImportError:
+        return ""
+    origin = found.origin if found is not None else None
+    return str(Path(origin).parents[2]) if origin else ""
 
 
 async def _settle(answer: asyncio.Future[Any]) -> None:

@@ -13,6 +13,7 @@ import io
 import lzma
 import os
 import stat as modes
+import sys
 import tarfile
 from typing import IO, Any
 
@@ -91,17 +92,26 @@ def _open(file: IO[bytes]) -> tuple[tarfile.TarFile, tarfile.TarInfo] | None:
                 stream = opener(file, "rb")
         tar = tarfile.TarFile.open(fileobj=io.BufferedReader(stream, CHUNK), mode="r|", errorlevel=1)
         first = tar.next()
-    except (*_BROKEN, OSError, ImportError):
+    except (*_BROKEN, OSError):
         return None
     return None if first is None else (tar, first)
 
 
 def _zstd(file: IO[bytes]) -> Any:
-    """A zstd stream; ImportError where there is no library for it."""
+    """A zstd stream.
+
+    Raises:
+        Failure: UnsupportedError, there is no library for it.
+    """
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
-        from backports import zstd  # type: ignore[no-redef,unused-ignore]
+        if sys.argv[3:] and sys.argv[3] not in sys.path:
+            sys.path.append(sys.argv[3])  # this process sees no site-packages, see executor/shim.py
+        try:
+            from backports import zstd  # type: ignore[no-redef,unused-ignore]
+        except ImportError:
+            raise Failure("UnsupportedError", "a zstd archive: pip install backports.zstd") from None
     return zstd.open(file, "rb")
 
 

@@ -88,6 +88,15 @@ def remove(group: str, *, patience: float = 1.0) -> None:
                 time.sleep(0.005)
 
 
+def remove_everywhere(group: str) -> None:
+    """Remove the cgroups of this name wherever they are: a step may have asked for a parent of its own."""
+    for place in hierarchies():
+        for top, directories, _ in os.walk(place):
+            if group in directories:
+                directories.remove(group)
+                remove(os.path.relpath(f"{top}/{group}", place))
+
+
 def _kill(top: str) -> None:
     """SIGKILL everything in a cgroup and below."""
     try:

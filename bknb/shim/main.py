@@ -46,7 +46,7 @@ def main(state_dir: str) -> None:
         cgroups.remove_stale()
         _watch(kernel, shim)
     finally:
-        cgroups.remove(group)
+        cgroups.remove_everywhere(group)
         place = os.path.join(state_dir, f"shim-{os.getpid()}")
         if entered.tier == "none" and os.path.isdir(place):
             from bknb.shim import mounts

@@ -461,4 +461,4 @@ def serve(socket: int, watcher: int, state_dir: str, group: str, entered: namesp
     finally:
         server.end()
         if server.group and select.select([watcher], [], [], 0)[0]:
-            cgroups.remove(server.group)  # the watcher, which would do it, is gone
+            cgroups.remove_everywhere(server.group)  # the watcher, which would do it, is gone

@@ -16,6 +16,7 @@ import pytest
 
 from bknb.errors import ExecutorError, PathError, UnsupportedError
 from bknb.llb.ops import HostIP, NetMode, SecurityMode, Ulimit
+from bknb.llb.vertex import LinuxResources
 from bknb.protocols import Mount, ProcessMount
 
 pytestmark = pytest.mark.root
@@ -259,6 +260,31 @@ async def test_many_at_once(crun: Any) -> None:
     answers = [asyncio.create_task(crun.executor.run(process, crun.see)) for process in processes]
     assert [(await answer).code for answer in answers] == [0] * 8
     assert time.monotonic() - begun < 3
+
+
+async def test_memory_limit(crun: Any) -> None:
+    """Who takes more than the limit is killed, and that is said."""
+    if not crun.executor.shim.isolation.cgroups:
+        pytest.skip("needs cgroups")
+    greedy = "x=a; while :; do x=$x$x; done"
+    limits = LinuxResources(memory=32 << 20, memory_swap=32 << 20)
+    status = await crun.run(crun.process("sh", "-c", greedy, resources=limits))
+    assert (status.code, status.oom) == (137, True), crun.errors
+
+
+async def test_cgroup_parent(crun: Any) -> None:
+    """A step may name the parent of its cgroup; nothing of it is left when the shim has ended."""
+    if not crun.executor.shim.isolation.cgroups:
+        pytest.skip("needs cgroups")
+    group = crun.executor.shim.hello["group"]
+    out = await crun.sh("cat /proc/self/cgroup", cgroup_parent="/bknb-test-parent")
+    assert f"/bknb-test-parent/{group}/" in out
+    await crun.executor.shim.aclose()
+    left = [top for top, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(top) == group]
+    for top, directories, _ in os.walk("/sys/fs/cgroup"):
+        if "bknb-test-parent" in directories:
+            os.rmdir(os.path.join(top, "bknb-test-parent"))  # made for us, but not ours to remove
+    assert not left
 
 
 def _left(runner: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import hashlib
@@ -9,6 +10,7 @@ import io
 import lzma
 import os
 import stat
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -333,9 +335,25 @@ def link(target: str, kind: bytes) -> tarfile.TarInfo:
     return info
 
 
-@pytest.mark.parametrize(
-    "pack", [lambda data: data, gzip.compress, lzma.compress], ids=["plain", "gzip", "xz"]
-)
+def zstandard(data: bytes) -> bytes:
+    """Compressed with zstd."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return bytes(zstd.compress(data))
+
+
+PACKERS = {
+    "plain": bytes,
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zstd": zstandard,
+}
+
+
+@pytest.mark.parametrize("pack", PACKERS.values(), ids=PACKERS)
 async def test_unpacking(pair: Pair, pack: Any) -> None:
     """ADD unpacks what is an archive by its content, and copies what is none."""
     data = archive({"d/f": b"1", "d/s": link("f", tarfile.SYMTYPE), "d/h": link("d/f", tarfile.LNKTYPE)})
