@@ -22,6 +22,7 @@ from typing import Final
 from bknb.errors import StoreError
 from bknb.keys.cachekey import VOLATILE, derived_key, root_key
 from bknb.protocols import CacheRecord
+from bknb.tables import connect, transaction
 
 SCHEMA: Final = 1
 MAX_PLAINTEXT: Final = 64 << 10
@@ -31,13 +32,28 @@ MAX_PLAINTEXTS: Final = 64 << 20
 _MAX_REMEMBERED: Final = 1_000_000
 
 _TABLES: Final = """
-CREATE TABLE keys ( key TEXT PRIMARY KEY, digest TEXT NOT NULL, output INTEGER NOT NULL, vertex TEXT NOT
-NULL, created REAL NOT NULL ) WITHOUT ROWID; CREATE TABLE links ( source TEXT NOT NULL, input INTEGER NOT
-NULL, output INTEGER NOT NULL, digest TEXT NOT NULL, selector TEXT NOT NULL, target TEXT NOT NULL, PRIMARY
-KEY (source, input, output, digest, selector, target) ) WITHOUT ROWID; CREATE INDEX links_target ON links
-(target); CREATE TABLE results ( key TEXT NOT NULL, result TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY
-(key, result) ) WITHOUT ROWID; CREATE INDEX results_result ON results (result); CREATE TABLE plaintexts
-(digest TEXT PRIMARY KEY, text TEXT NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE keys(
+  key TEXT PRIMARY KEY,
+  digest TEXT NOT NULL,          -- of the cache map
+  output INTEGER NOT NULL,
+  vertex TEXT NOT NULL,          -- that it was made for
+  created REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE links(
+  source TEXT NOT NULL,
+  input INTEGER NOT NULL,
+  output INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  selector TEXT NOT NULL,
+  target TEXT NOT NULL,
+  PRIMARY KEY(source, input, output, digest, selector, target)
+) WITHOUT ROWID;
+CREATE INDEX links_target ON links(target);
+CREATE TABLE results(
+  key TEXT NOT NULL, result TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY(key, result)
+) WITHOUT ROWID;
+CREATE INDEX results_result ON results(result);
+CREATE TABLE plaintexts(digest TEXT PRIMARY KEY, text TEXT NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
 """
 
 _Link = tuple[str, int, int, str, str]
@@ -56,13 +72,7 @@ class SqliteCacheStore:
         self._records: dict[str, tuple[CacheRecord, ...]] = {}
         self._noted: set[str] = set()
         self._unwritten: list[tuple[str, str, float]] = []
-        with _mapped(self.path):
-            self._db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
-            try:
-                self._open()
-            except BaseException:
-                self._db.close()
-                raise
+        self._db = connect(Path(path), _TABLES, SCHEMA)
         self._version = self._data_version()
 
     def close(self) -> None:
@@ -72,37 +82,13 @@ class SqliteCacheStore:
                 pass
         self._db.close()
 
-    def _open(self) -> None:
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        with self._transaction():
-            (schema,) = self._db.execute("PRAGMA user_version").fetchone()
-            if schema > SCHEMA:
-                raise StoreError(
-                    f"{self.path} was written by a newer bknb (schema {schema}, this reads up to {SCHEMA}): "
-                    "update bknb, or use another root"
-                )
-            if schema == 0:
-                for statement in _TABLES.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version={SCHEMA}")
-
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Written whole or not at all; the write lock comes first, an upgrade to it could clash."""
-        with _mapped(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                if self._unwritten:
-                    self._db.executemany(
-                        "INSERT OR REPLACE INTO plaintexts VALUES (?, ?, ?)", self._unwritten
-                    )
-                    self._unwritten.clear()
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+        with transaction(self._db) as db:
+            if self._unwritten:
+                db.executemany("INSERT OR REPLACE INTO plaintexts VALUES (?, ?, ?)", self._unwritten)
+                self._unwritten.clear()
+            yield db
 
     # --- questions ----------------------------------------------------------------------------------------
 

@@ -20,9 +20,8 @@ def graphs(draw: st.DrawFn) -> str:
     lines = [f"s{i} = {draw(st.sampled_from(['source', 'local']))}" for i in range(draw(st.integers(1, 3)))]
     names = [f"s{i}" for i in range(len(lines))]
     for i in range(draw(st.integers(1, 6))):
-        words = []
-        for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True)):
-            words.append(name + draw(st.sampled_from(PARTS)) + draw(st.sampled_from(["", "*"])))
+        inputs = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
+        words = [name + draw(st.sampled_from(PARTS)) + draw(st.sampled_from(["", "*"])) for name in inputs]
         ignore = draw(st.sampled_from(["", "", "", "", "!"]))
         lines.append(f"v{i} = {draw(st.sampled_from(['run', 'same']))}{ignore} {' '.join(words)}")
         names.append(f"v{i}")
