@@ -26,12 +26,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from bknb.cache.selection import Selected, Selection, split_wildcards
 from bknb.digest import Digest
 from bknb.errors import PathError
-from bknb.keys.selectors import ContentSelector, base_name, has_wildcards
-from bknb.patterns import MatchInfo, PatternMatcher
+from bknb.keys.selectors import ContentSelector, base_name
 from bknb.shim.tarsum import header
-from bknb.shim.wildcards import compile_match
 
 EMPTY: Final = Digest.of(b"")
 _MAX_LINKS: Final = 255
@@ -78,20 +77,6 @@ class _Record:
         self.folder = folder
         self.link = entry.linkname if entry is not None and stat.S_ISLNK(entry.mode) else None
         self.digest = digest
-
-
-@dataclass(slots=True)
-class _Selected:
-    """One path while a selection is made."""
-
-    path: str
-    follow: bool
-    record: _Record
-    key: bytes
-    include: MatchInfo | None = None
-    exclude: MatchInfo | None = None
-    taken: bool = False
-    digest: str = ""
 
 
 def to_key(path: str) -> bytes:
@@ -258,7 +243,7 @@ class Tree:
             return self._checksum(to_key(clean(query.path)), query.follow_links)[1]
         prefix, selected = self._select(query)
         for one in selected:
-            if one.follow and one.record.link is not None:
+            if one.follow and one.link:
                 one.digest = self._checksum(to_key(clean(one.path)), query.follow_links)[1]
         if not selected:
             return EMPTY
@@ -358,10 +343,10 @@ class Tree:
 
     # --- wildcards and filters ----------------------------------------------------------------------------
 
-    def _select(self, query: ContentSelector) -> tuple[str, list[_Selected]]:
+    def _select(self, query: ContentSelector) -> tuple[str, list[Selected]]:
         """The paths that a query selects, and the prefix that they are named without (includedPaths)."""
         path = clean(query.path)
-        selection = _Selection(query, path)
+        selection = Selection(query, path)
         prefix, place, resolved = self._start(query, path)
         keys = self._keys()
         while place is not None and place < len(keys):
@@ -372,9 +357,10 @@ class Tree:
                 name = prefix + name[len(resolved) :]
             if selection.ends_before(name):
                 break
-            one = selection.look(name, key)
+            one = selection.look(name)
             if one is not None:
-                one.record, one.digest = self._checksum(key, False)
+                record, one.digest = self._checksum(key, False)
+                one.folder, one.link = record.folder, record.link is not None
                 selection.take(one)
         selection.check_required()
         return prefix, selection.taken
@@ -383,7 +369,7 @@ class Tree:
         """Prefix as asked for, position of the first key, prefix as it is after symlinks."""
         keys = self._keys()
         if query.wildcard:
-            prefix, rest = _split_wildcards(path)
+            prefix, rest = split_wildcards(path)
             if prefix == "/":
                 return "", 0, ""
             key, record = self._resolve(to_key(prefix), bool(rest))
@@ -396,85 +382,3 @@ class Tree:
             return prefix, None, to_path(key)
         # The path itself comes first, then what lies below it; others may sort in between.
         return prefix, bisect_left(keys, key), to_path(key)
-
-
-class _Selection:
-    """Which paths a query with wildcards or filters takes, told one path after the other in sorted order."""
-
-    def __init__(self, query: ContentSelector, path: str) -> None:
-        self.query = query
-        self.path = path
-        self.taken: list[_Selected] = []
-        self._include = PatternMatcher.parse(query.include) if query.include else None
-        self._exclude = PatternMatcher.parse(query.exclude) if query.exclude else None
-        self._pattern = compile_match(path) if query.wildcard and path else None
-        if query.wildcard and path and self._pattern is None:
-            raise PathError(f"{path}: syntax error in pattern")
-        self._folders: list[_Selected] = []
-        self._matched = ""
-
-    def ends_before(self, name: str) -> bool:
-        """Whether nothing more is to come, since this path lies behind all that could."""
-        return not self.query.wildcard and not f"{name}/".startswith(self.path + "/")
-
-    def look(self, name: str, key: bytes) -> _Selected | None:
-        """A path to take into account, None for one to pass over."""
-        while self._folders and not name.startswith(self._folders[-1].path + "/"):
-            self._folders.pop()
-        parent = self._folders[-1] if self._folders else None
-        head = key.endswith(b"\0")
-        if head:
-            name = name[:-1]
-            if name == self.path and self.query.path.endswith("/"):
-                return None
-        one = _Selected(name, parent is None and self.query.follow_links, _NOTHING, key)
-        if self._pattern is not None:
-            if not self._matched or not name.startswith(self._matched + "/"):
-                if not self._pattern.fullmatch(name):
-                    return None
-                self._matched = name
-            base = self._matched
-        else:
-            base = self._matched if self.query.wildcard else self.path
-        one.taken = self._wanted(f"{name}/".removeprefix(base + "/").removesuffix("/"), one, parent)
-        return one if one.taken or head else None
-
-    def _wanted(self, name: str, one: _Selected, parent: _Selected | None) -> bool:
-        if self._include is not None:
-            matched, one.include = self._include.walk(name, parent.include if parent is not None else None)
-            if not matched:
-                return False
-        if self._exclude is not None:
-            matched, one.exclude = self._exclude.walk(name, parent.exclude if parent is not None else None)
-            return not matched
-        return True
-
-    def take(self, one: _Selected) -> None:
-        """A path with its record: it is taken, or remembered as a folder of which a file may be."""
-        wanted, one.taken = one.taken, False
-        if wanted and not one.record.folder:
-            for folder in self._folders:
-                if not folder.taken:
-                    self.taken.append(folder)
-                    folder.taken = True
-            self.taken.append(one)
-            one.taken = True
-        if one.key.endswith(b"\0"):
-            self._folders.append(one)
-
-    def check_required(self) -> None:
-        """What has to be there is there."""
-        for path in self.query.required:
-            if not any(one.path.startswith(path) for one in self.taken):
-                raise PathError(f'"{path}": not found')
-
-
-_NOTHING: Final = _Record(None)
-
-
-def _split_wildcards(path: str) -> tuple[str, str]:
-    """The components before the first that is a pattern, and the rest."""
-    parts = posixpath.normpath(path or ".").split("/")
-    first = next((i for i, part in enumerate(parts) if has_wildcards(part)), len(parts))
-    head = "/".join(parts[:first])
-    return head or "/", "/".join(parts[first:])
