@@ -330,8 +330,9 @@ class RegistryClient:
             async with asyncio.TaskGroup() as group:
                 for blob in wanted.values():
                     group.create_task(one(blob))
-        except* (RegistryError, ContentError) as errors:
-            # One failure says enough: the others were cancelled, or say the same.
+        except BaseExceptionGroup as errors:
+            # One failure says enough: the others were cancelled, or say the same. (What is raised inside of
+            # `except*` becomes a group in some versions of Python 3.11 and not in others.)
             failure: BaseException = errors
             while isinstance(failure, BaseExceptionGroup):
                 failure = failure.exceptions[0]
