@@ -31,6 +31,7 @@ Fetch = Callable[..., Awaitable[tuple[int, bytes]]]
 _CLIENT_ID: Final = "bknb"
 _PARAMETER: Final = re.compile(r'([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^",\s]+))\s*,?\s*')
 _SCHEME: Final = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)(?:\s+|$)")
+_REMEMBERED: Final = 1024
 _EARLY: Final = 10.0
 _MAX_TOKEN: Final = 1 << 20
 
@@ -96,17 +97,23 @@ class Authorizer:
         self._asked = asked
         self._fetch = fetch
         self._clock = clock
-        self._challenge: Challenge | None = None
+        # By the scopes that were asked for when it came: another repository has another one.
+        self._challenges: dict[tuple[str, ...], Challenge] = {}
+        self._latest: Challenge | None = None
         self._cache: dict[tuple[str, ...], _Cached] = {}
 
     async def header(self, scopes: tuple[str, ...], ask: AskCredentials | None) -> str:
         """What to send with a request; "" as long as the host has not asked."""
-        if self._challenge is None:
-            return ""
+        challenge = self._challenges.get(scopes)
+        if challenge is None:
+            if self._latest is None:
+                return ""
+            common = {key: text for key, text in self._latest.parameters.items() if key != "scope"}
+            challenge = Challenge(self._latest.scheme, common)
         credentials = await ask(self._asked) if ask else None
-        if self._challenge.scheme == "basic":
+        if challenge.scheme == "basic":
             return basic(credentials) if credentials and credentials.username else ""
-        return await self._bearer(self._challenge, scopes, credentials)
+        return await self._bearer(challenge, scopes, credentials)
 
     def answered(self, header: str, sent: str, scopes: tuple[str, ...]) -> bool:
         """Take in the ``WWW-Authenticate`` of a 401; whether trying again may help."""
@@ -116,13 +123,15 @@ class Authorizer:
             return False
         if sent.startswith("Basic "):
             return False
-        refused = False
         for key, cached in self._cache.items():
             if sent and cached.header == sent and key[: len(scopes)] == scopes:
-                cached.header, cached.until, refused = "", 0.0, True
-        changed = challenge != self._challenge
-        self._challenge = challenge
-        return changed or refused or not sent
+                cached.header, cached.until = "", 0.0
+        if len(self._challenges) >= _REMEMBERED:
+            self._challenges.clear()
+            self._cache.clear()
+        self._challenges[scopes] = self._latest = challenge
+        # A token may have run out, and another request may have renewed it meanwhile.
+        return True
 
     async def _bearer(
         self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None

@@ -411,3 +411,29 @@ async def test_cancelled_download(store: DiskContentStore, tmp_path: Path) -> No
         assert store.read(blob.digest) == data
         assert len(seen) == 2
     assert list((tmp_path / "content" / "ingest").iterdir()) == []
+
+
+async def test_scopes_of_a_mirror(store: DiskContentStore) -> None:
+    """Where the registry names another scope than the repository's, both are asked for, each repository's own."""
+    asked: list[list[str]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        if request.path == "/token":
+            asked.append(request.query.getall("scope"))
+            return web.json_response({"token": " ".join(asked[-1]).replace(" ", "+")})
+        repository = request.path.split("/")[3]
+        if f"hub/{repository}:pull" not in request.headers.get("Authorization", ""):
+            realm = f'Bearer realm="http://{request.host}/token",scope="repository:hub/{repository}:pull"'
+            return web.Response(status=401, headers={"WWW-Authenticate": realm})
+        return manifest_response()
+
+    async with serving(handler) as (host, _):
+        mirrored = {"docker.io": HostSettings(mirrors=(f"{host}/hub",), exclusive=True)}
+        async with RegistryClient(store, mirrored, backoff=()) as asking:
+            for name in ("a/x", "b/x", "a/x"):
+                await asking.resolve(Reference.parse(f"docker.io/{name}"))
+    both = [
+        ["repository:a/x:pull", "repository:hub/a:pull"],
+        ["repository:b/x:pull", "repository:hub/b:pull"],
+    ]
+    assert [scopes for scopes in asked if len(scopes) == 2] == both
