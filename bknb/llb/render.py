@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bknb.digest import Digest
+from bknb.errors import UnsupportedError
 from bknb.llb.load import load
 from bknb.llb.marshal import Definition, walk
 from bknb.llb.ops import (
@@ -102,13 +103,13 @@ def svg(graph: Definition | State) -> str:
     """The graph as a picture; needs Graphviz's ``dot``.
 
     Raises:
-        RuntimeError: ``dot`` is not there; the message names the package.
+        UnsupportedError: ``dot`` is not there; the message names the package.
     """
     graphviz = importlib.import_module("graphviz")
     try:
         return str(graphviz.Source(dot(graph)).pipe(format="svg", encoding="utf-8"))
     except graphviz.ExecutableNotFound:
-        raise RuntimeError("drawing needs Graphviz: apt-get install graphviz") from None
+        raise UnsupportedError("drawing needs Graphviz: apt-get install graphviz") from None
 
 
 def mermaid(graph: Definition | State) -> str:

@@ -93,7 +93,8 @@ class Contexts:
         self._main: _Main | None = None
         self._ignore: bytes | None = None
         self._ignore_name = _DOCKERIGNORE
-        self._answers: dict[tuple[object, ...], asyncio.Future[ImageConfigAnswer]] = {}
+        self._answers: dict[tuple[object, ...], ImageConfigAnswer] = {}
+        self._asking: dict[tuple[object, ...], asyncio.Lock] = {}
 
     # --- the main context ---
 
@@ -245,14 +246,12 @@ class Contexts:
     ) -> ImageConfigAnswer:
         """Look up an image's config, the same one only once."""
         key = (reference, platform, mode, log_name, store)
-        running = self._answers.get(key)
-        if running is None:
-            look_up = self.bridge.resolve_image_config(
-                reference, platform=platform, resolve_mode=mode, log_name=log_name, oci_store=store
-            )
-            # Whoever asked first is awaited by all; the task ends with the request's own group.
-            running = self._answers[key] = asyncio.ensure_future(look_up)
-        return await running
+        async with self._asking.setdefault(key, asyncio.Lock()):
+            if key not in self._answers:
+                self._answers[key] = await self.bridge.resolve_image_config(
+                    reference, platform=platform, resolve_mode=mode, log_name=log_name, oci_store=store
+                )
+        return self._answers[key]
 
 
 class NamedContext:
