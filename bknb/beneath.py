@@ -17,7 +17,10 @@ import errno
 import os
 import stat as modes
 import sys
-from collections.abc import Callable, Iterator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # this process starts in no time because it imports next to nothing
+    from collections.abc import Callable, Iterator
 
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10

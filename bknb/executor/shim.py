@@ -21,7 +21,11 @@ from bknb import errors
 from bknb.protocols import Isolation
 from bknb.shim import wire
 
-BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from bknb.shim.main import main; main(sys.argv[2])"
+BOOT = (
+    "import sys; bknb = type(sys)('bknb'); bknb.__path__ = [sys.argv[1]]; sys.modules['bknb'] = bknb\n"
+    "from bknb.shim.main import main; main(sys.argv[2])"
+)
+"""The package without its front door, and without the site-packages around it: only `bknb.shim` and below."""
 SOCKET = 3  # the shim's end of the socket, in its own numbering
 RECEIVE = 1 << 18
 CLOSE_DEADLINE = 2.0  # seconds
@@ -151,7 +155,7 @@ class _Connection:
         self._loop.add_reader(ours.fileno(), self._readable)
 
     def _spawn(self, theirs: int, state_dir: str) -> int:
-        package = str(Path(bknb.__file__).resolve().parent.parent)
+        package = str(Path(bknb.__file__).resolve().parent)
         # Isolated (-I -S): neither the user's site-packages nor PYTHON* variables change what runs.
         arguments = [sys.executable, "-I", "-S", "-c", BOOT, package, state_dir, _zstd_path()]
         high = max(theirs, self._stderr, SOCKET) + 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 
 from bknb.shim import calls
@@ -114,7 +113,7 @@ def _kill(top: str) -> None:
         for pid in pids:
             if pid > 0:
                 try:
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, calls.SIGKILL)
                 except OSError:
                     continue
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 
-from bknb.shim import cgroups, namespaces
+from bknb.shim import calls, cgroups, namespaces
 
 SOCKET = 3
 DEADLINE = 0.5  # seconds that the shim gets to end by itself when the kernel is gone
@@ -20,7 +19,6 @@ def main(state_dir: str) -> None:
     """Run watcher and shim; returns in neither."""
     kernel = _pidfd(os.getppid())
     os.closerange(SOCKET + 1 if kernel is None else max(kernel, SOCKET) + 1, 65536)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     entered = namespaces.enter()
     group = cgroups.name(os.getpid())
     alive, keep = os.pipe()
@@ -76,7 +74,7 @@ def _watch(kernel: int | None, shim: int) -> None:
         select.select([kernel, own], [], [])
         select.select([own], [], [], DEADLINE)
     try:
-        os.kill(shim, signal.SIGKILL)
+        os.kill(shim, calls.SIGKILL)
         os.waitpid(shim, 0)
     except (ProcessLookupError, ChildProcessError):
         return

@@ -15,21 +15,26 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
-from typing import Any
 
 from bknb import beneath
 from bknb.shim import calls
 from bknb.shim.server import Context, Failure, Server
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    Mounts = Sequence[dict[str, Any]]
+    """`Mount.to_json()` of each."""
+else:
+    Mounts = list
 
 MAX_LAYERS = 500  # fs/overlayfs/params.h: OVL_MAX_STACK
 FIXED = {"index": "off", "redirect_dir": "off", "metacopy": "off"}
 """What distributions switch on by default would put more into an upper directory than a layer can say."""
 FIXED_USER = {"index": "off"}
 """With ``userxattr`` the others are off already, and may not be named."""
-
-Mounts = Sequence[dict[str, Any]]
-"""`Mount.to_json()` of each."""
 
 
 class Tree:

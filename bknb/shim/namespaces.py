@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 
 from bknb.shim import calls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # this process starts in no time because it imports next to nothing
+    from collections.abc import Callable
 
 SEARCH = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/usr/local/sbin")
 ALL_IDS = 1 << 32

@@ -6,18 +6,18 @@ import _queue
 import _socket
 import _thread
 import errno
-import importlib
 import os
 import resource
 import select
-import signal
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from bknb.shim import calls, cgroups, namespaces, wire
 
-if TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the module typing would be a fifth of the start
+    from collections.abc import Callable
+    from typing import Any
+
     from bknb.shim.owners import Owners
 
 NOUNS = ("mounts", "containers", "files", "trees", "contexts", "views")
@@ -234,7 +234,7 @@ class Server:
                     break
                 for pid in found:
                     try:
-                        os.kill(pid, signal.SIGKILL)
+                        os.kill(pid, calls.SIGKILL)
                         os.waitpid(pid, os.WNOHANG)
                     except (ProcessLookupError, ChildProcessError):
                         continue
@@ -335,7 +335,7 @@ class Server:
                     actions += [(os.POSIX_SPAWN_CLOSE, high + offset) for offset in range(len(fds))]
                     pid = os.posix_spawn(
                         path, arguments, env,
-                        file_actions=actions, setsid=True, setsigmask=(), setsigdef=(signal.SIGPIPE,),
+                        file_actions=actions, setsid=True, setsigmask=(), setsigdef=(calls.SIGPIPE,),
                     )  # fmt: skip
             finally:
                 os.umask(mask)
@@ -362,7 +362,7 @@ class Server:
                 return
             for pid in found:
                 try:
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, calls.SIGKILL)
                 except ProcessLookupError:
                     continue
             self.reap()
@@ -402,6 +402,8 @@ def _fork(
             os.dup2(ours, theirs, inheritable=True)
         os.closerange(len(moves) // 2, above)
         before()
+        import signal
+
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.execve(above, arguments, env)
     except BaseException as error:
@@ -418,7 +420,7 @@ def handler(op: str) -> Callable[..., Any]:
     """
     noun, _, verb = op.partition(".")
     if noun in NOUNS:
-        ops: dict[str, Callable[..., Any]] = importlib.import_module(f"bknb.shim.{noun}").OPS
+        ops: dict[str, Callable[..., Any]] = __import__(f"bknb.shim.{noun}", fromlist=["OPS"]).OPS
         if verb in ops:
             return ops[verb]
     raise Failure("UnsupportedError", f"the shim knows no op {op!r}")

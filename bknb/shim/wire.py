@@ -8,8 +8,11 @@ its start). Nothing that a container can write to ever gets here.
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 HEADER = 8  # bytes: length of the body, number of descriptors; big-endian, 4 each
 MAX_FRAME = 1 << 30

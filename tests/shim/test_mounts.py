@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bknb.errors import SnapshotError
+from bknb.executor import shim as shim_module
 from bknb.executor.shim import ShimProcess
 
 pytestmark = pytest.mark.root
@@ -23,11 +24,9 @@ def style(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if os.geteuid() != 0:
         pytest.skip("needs root")
     if request.param == "mount":
-        boot = (
-            "import sys; sys.path.insert(0, sys.argv[1]); from bknb.shim import calls, main\n"
-            "def refuse(*_):\n    raise OSError(38, 'Function not implemented')\n"
-            "calls.fsopen = refuse\nmain.main(sys.argv[2])"
-        )
+        refuse = "def refuse(*_):\n    raise OSError(38, 'Function not implemented')\ncalls.fsopen = refuse\n"
+        start, end = shim_module.BOOT.split("from bknb.shim.main")
+        boot = f"{start}from bknb.shim import calls\n{refuse}from bknb.shim.main{end}"
         monkeypatch.setattr("bknb.executor.shim.BOOT", boot)
     return str(request.param)
 
