@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 
 from bknb.digest import Digest
 from bknb.display import BuildView, PlainProgress, fold_all, mimebundle, render_html
-from bknb.events import Event
+from bknb.events import BuildEvent, Event
 
 MODES = ("auto", "widget", "html", "plain", "rich", "tty", "quiet")
 """What ``--progress`` and ``%config Bknb.progress`` may say; ``tty`` is BuildKit's word for rich."""
@@ -61,6 +61,10 @@ class LiveView:
             result: a `BuildView`, or an object that shows itself (``_repr_mimebundle_``); None is what was fed.
             files: what each step changed, for the picture's details.
         """
+        if not self.view.finished:
+            # Something broke before the build could say how it ended; the cell's error says what.
+            end = BuildEvent(self.view.build, time.time(), True, error="The build did not come to its end.")
+            self.view = fold_all(self.view, [end])
         view = result if isinstance(result, BuildView) else self.view
         if result is None or isinstance(result, BuildView):
             bundle = self._surface.keeps and mimebundle(view, definition=self.ops, files=files)

@@ -23,6 +23,8 @@ FOLD_ABOVE = 24
 FOLD_ALL_ABOVE = 240
 """With more than this, runs of any state are."""
 SHORTEST_RUN = 3
+CONTEXT = "context"
+"""The lane of what is no stage's."""
 _UNNAMED = re.compile(r"stage-\d+\Z")
 _FLAGS = re.compile(r"--(?:mount|network|security|chmod|chown|link|parents|exclude|checksum)(?:=\S+)? ")
 
@@ -97,7 +99,7 @@ def status(step: StepView, state: State | None = None) -> str:
     look = LOOKS[state or step.state]
     if step.kind == "local" and (state or step.state) is State.RAN:
         sent = max((s.current for s in step.statuses.values()), default=0)
-        said = amounts.cut(step.note, 16) or (amounts.size(sent) if sent else "sent")
+        said = amounts.cut(step.note, 40) or (amounts.size(sent) if sent else "sent")
         return f"{look.sign} {said} · {amounts.seconds(step.duration)}"
     time = step.duration if (state or step.state) in (State.RAN, State.FAILED, State.MERGED) else None
     return f"{look.sign} {look.word}" + (f" · {amounts.seconds(time)}" if time is not None else "")
@@ -114,7 +116,7 @@ def plan(view: BuildView, *, fold_above: int = FOLD_ABOVE) -> Plan:
     boxes = [box for lane in single for box in (_fold(lane, FOLDABLE) if total > fold_above else lane)]
     if total > fold_above and len(boxes) > FOLD_ALL_ABOVE:
         boxes = [box for lane in single for box in _fold(lane, frozenset(State))]
-    labels = tuple(lane_label(name, i == len(stages) - 1, len(stages)) for i, (name, _) in enumerate(stages))
+    labels = lane_labels([name for name, _ in stages])
     whole = Plan(labels, tuple(boxes), ())
     return dataclasses.replace(whole, arrows=_arrows(whole))
 
@@ -150,25 +152,44 @@ def keep_ids(plan: Plan, before: Plan, pairs: Mapping[Digest, Digest]) -> Plan:
 
 def lanes(steps: Sequence[StepView]) -> list[tuple[str, list[StepView]]]:
     """Steps by stage: contexts first, then stages as they stand in the file, each in its own order."""
+    home = {step.digest: CONTEXT if step.kind == "local" else step.stage for step in steps}
+    _move_shared_images(steps, home)
     stages: dict[str, list[StepView]] = {}
     for step in steps:
-        stages.setdefault("context" if step.kind == "local" else step.stage, []).append(step)
+        stages.setdefault(home[step.digest], []).append(step)
     for found in stages.values():
         # Python's sort is stable: steps without a number stay in the order of the graph.
-        found.sort(key=lambda s: s.number)
+        found.sort(key=lambda s: s.number if s.kind != "image" else min(s.number, 1))
 
     def place(item: tuple[str, list[StepView]]) -> tuple[bool, int]:
         lines = [r.start_line for step in item[1] for r in step.ranges[:1]]
-        return item[0] != "context", min(lines, default=0)
+        return item[0] != CONTEXT, min(lines, default=0)
 
     return sorted(stages.items(), key=place)
 
 
-def lane_label(name: str, last: bool, count: int) -> str:
-    """What a stage is called: a last one without a name is the final one, an only one needs no name."""
-    if _UNNAMED.match(name):
-        return "final" if last and count > 1 else ("" if count <= 2 else name)
-    return name
+def _move_shared_images(steps: Sequence[StepView], home: dict[Digest, str]) -> None:
+    """A base image of several stages is one vertex, named by the last of them: it stands in the first."""
+    images = {step.digest for step in steps if step.kind == "image"}
+    first: dict[Digest, tuple[int, str]] = {}
+    for step in steps:
+        line = min((r.start_line for r in step.ranges), default=0)
+        for digest in step.inputs:
+            if digest in images and line and (digest not in first or line < first[digest][0]):
+                first[digest] = (line, home[step.digest])
+    for step in steps:
+        own = min((r.start_line for r in step.ranges), default=0)
+        if step.digest in first and first[step.digest][0] < own:
+            home[step.digest] = first[step.digest][1]
+
+
+def lane_labels(names: Sequence[str]) -> tuple[str, ...]:
+    """What lanes are called: a last stage without a name is the final one, an only one needs no name."""
+    alone = sum(name != CONTEXT for name in names) == 1
+    final = "" if alone else "final"
+    return tuple(
+        final if _UNNAMED.match(name) and at == len(names) - 1 else name for at, name in enumerate(names)
+    )
 
 
 def _box_id(lane: str, ordinal: int) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import functools
 import html
+import re
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
@@ -22,7 +23,7 @@ from importlib import resources
 from bknb.digest import Digest
 from bknb.display import amounts, graph, lanes, svg
 from bknb.display.ansi import plain, to_html
-from bknb.display.boxes import FOLDABLE, lane_label, plan
+from bknb.display.boxes import FOLDABLE, lane_labels, plan
 from bknb.display.boxes import lanes as stages_of
 from bknb.display.excerpt import lines_of
 from bknb.display.model import BuildView, State, StepView
@@ -47,6 +48,8 @@ _RULE = "border-top:1px solid rgba(128,136,148,.25)"
 _CELL = f"text-align:left;padding:3px 18px 3px 0;{_RULE};white-space:nowrap;background:none"
 _QUIET = "opacity:.65"
 
+_MATHS = re.compile(r"[$\\]")
+
 Files = Mapping[Digest, Sequence[str]]
 """What each step changed, a line for each file (``A /usr/bin/x``)."""
 
@@ -67,9 +70,9 @@ def render_html(
         "sans": html.escape(SANS),
         "pill": _pill(first.state),
         "sign": look.sign,
-        "subject": html.escape(amounts.cut(first.subject, 120)),
-        "verdict": html.escape(first.verdict),
-        "parts": "".join(f" · {html.escape(part)}" for part in first.parts),
+        "subject": _words(amounts.cut(first.subject, 120)),
+        "verdict": _words(first.verdict),
+        "parts": "".join(f" · {_words(part)}" for part in first.parts),
         "digest": f" · {_digest(view.result)}" if view.result else "",
         "why": _why(view),
         "failure": _failure(view),
@@ -95,6 +98,16 @@ def _fill(name: str, values: Mapping[str, str]) -> str:
     return _template(name).substitute(values)
 
 
+def _words(text: str) -> str:
+    """A text as HTML that stays what it is.
+
+    Pages typeset what stands between dollar signs, or after a backslash, as mathematics, and shell commands are
+    full of both. MathJax looks for its marks within one run of text, and passes over ``<pre>`` and ``<code>``:
+    a mark in an element of its own is none.
+    """
+    return _MATHS.sub(r"<span>\g<0></span>", html.escape(text))
+
+
 def _pill(state: State) -> str:
     look = LOOKS[state]
     return (
@@ -112,9 +125,7 @@ def _why(view: BuildView) -> str:
     said = explanation(view)
     if not said and view.error and not view.failed:
         said = view.error
-    return (
-        f'<div style="{_QUIET};margin-bottom:4px">{html.escape(amounts.cut(said, 400))}</div>' if said else ""
-    )
+    return f'<div style="{_QUIET};margin-bottom:4px">{_words(amounts.cut(said, 400))}</div>' if said else ""
 
 
 def _failure(view: BuildView) -> str:
@@ -126,7 +137,7 @@ def _failure(view: BuildView) -> str:
         "failure",
         {
             "line": LOOKS[State.FAILED].line,
-            "error": html.escape(amounts.cut(step.error, 600)),
+            "error": _words(amounts.cut(step.error, 600)),
             "excerpt": _source(view, step, context=None),
             "log": _log_tail(step),
         },
@@ -194,7 +205,7 @@ def _timeline(view: BuildView) -> str:
 
 
 def _fold(title: str, remark: str, content: str, *, opened: bool) -> str:
-    quiet = f'<span style="{_QUIET}"> · {html.escape(remark)}</span>' if remark else ""
+    quiet = f'<span style="{_QUIET}"> · {_words(remark)}</span>' if remark else ""
     summary = f'<summary style="cursor:pointer">{title}{quiet}</summary>'
     return f'<details{" open" if opened else ""} style="margin-top:4px">{summary}{content}</details>\n'
 
@@ -208,10 +219,9 @@ def _table(view: BuildView) -> str:
         return ""
     rows: list[str] = []
     total = sum(len(steps) for _, steps in stages)
-    for index, (name, steps) in enumerate(stages):
-        label = lane_label(name, index == len(stages) - 1, len(stages))
+    for (_, steps), label in zip(stages, lane_labels([name for name, _ in stages]), strict=True):
         if label and len(stages) > 1 and label != "context":
-            title = html.escape(amounts.cut(label, 60))
+            title = _words(amounts.cut(label, 60))
             head = f'<th colspan="5" scope="rowgroup" style="{_STAGE}">{title}</th>'
             rows.append(f'<tr style="background:none">{head}</tr>')
         rows += _rows(steps) if total <= MOST_ROWS else _folded_rows(steps)
@@ -246,9 +256,7 @@ def _heads() -> Iterator[str]:
 def _rows(steps: Iterable[StepView]) -> Iterator[str]:
     right = _CELL.replace("left", "right", 1)
     for step in steps:
-        remark = (
-            f' <span style="{_QUIET}">{html.escape(amounts.cut(step.note, 60))}</span>' if step.note else ""
-        )
+        remark = f' <span style="{_QUIET}">{_words(amounts.cut(step.note, 60))}</span>' if step.note else ""
         time = "" if step.state.cached else amounts.seconds(step.duration)
         dim = f";{_QUIET}" if step.state is State.SKIPPED else ""
         yield (
@@ -264,7 +272,7 @@ def _name(step: StepView, length: int) -> str:
     if step.kind == "local":
         return "<b>context</b>"
     keyword, _, words = amounts.cut(step.label, length).partition(" ")
-    return f"<b>{html.escape(keyword)}</b> {html.escape(words)}"
+    return f"<b>{_words(keyword)}</b> {_words(words)}"
 
 
 def _verdict(state: State) -> str:
@@ -294,7 +302,7 @@ def _notes(view: BuildView) -> str:
         more = f" and {len(withheld) - 12} more" if len(withheld) > 12 else ""
         lines.append(f"Not sent with the context: {names}{more}")
     for warning in view.warnings[:20]:
-        said = html.escape(amounts.cut(plain(warning.short), 300))
+        said = _words(amounts.cut(plain(warning.short), 300))
         where = f" (line {warning.ranges[0].start_line})" if warning.ranges else ""
         link = (
             f' <a href="{html.escape(warning.url)}">about this check</a>'
@@ -303,7 +311,7 @@ def _notes(view: BuildView) -> str:
         )
         lines.append(f"⚠ {said}{where}{link}")
     if view.frontend:
-        lines.append(f'<span style="{_QUIET}">{html.escape(view.frontend)}</span>')
+        lines.append(f'<span style="{_QUIET}">{_words(view.frontend)}</span>')
     return "".join(f'<div style="margin:2px 0">{line}</div>' for line in lines)
 
 

@@ -24,7 +24,7 @@ PAD = 9.0
 SIDE = 6.0
 LABEL = 20.0
 BOX_HEIGHT = 58.0
-CONTEXT_HEIGHT, CONTEXT_WIDTH = 28.0, 204.0
+CONTEXT_HEIGHT, CONTEXT_WIDTH = 28.0, 300.0
 GAP = 18.0
 ROW_GAP = 16.0
 LANE_GAP = 8.0
@@ -86,7 +86,7 @@ def layout(plan: Plan, places: Places) -> Layout:
 
 
 def _bands(plan: Plan, boxes: Mapping[str, Place], right: float) -> tuple[Place, ...]:
-    """The grounds of the lanes; the last one of a row reaches to the right edge."""
+    """The grounds of the lanes; the outermost of a row reach to the edges."""
     bands: list[Place] = []
     for index, label in enumerate(plan.lanes):
         inside = [boxes[box.id] for box in plan.boxes if box.lane == index]
@@ -94,8 +94,10 @@ def _bands(plan: Plan, boxes: Mapping[str, Place], right: float) -> tuple[Place,
         top = min(p.y for p in inside) - _head(label, _lane_boxes(plan, index))
         bands.append(Place(left, top, end - left, max(p.y + p.height for p in inside) + PAD - top))
     for at, band in enumerate(bands):
-        if all(other.x <= band.x for other in bands if other.y == band.y):
-            bands[at] = Place(band.x, band.y, right - band.x, band.height)
+        beside = [other for other in bands if other.y == band.y and other is not band]
+        left = band.x if any(other.x < band.x for other in beside) else 0.0
+        end = band.x + band.width if any(other.x > band.x for other in beside) else right
+        bands[at] = Place(left, band.y, end - left, band.height)
     return tuple(bands)
 
 
@@ -123,7 +125,8 @@ def _ranks(plan: Plan, places: Places, columns: Sequence[float]) -> dict[str, Pl
         y += _head(label, lane)
         filled: dict[int, int] = {}
         for box in sorted(lane, key=lambda b: places[b.id][1]):
-            at = column[places[box.id][0]]
+            # No arrow is drawn from a context, so nothing is gained by putting it beside its first reader.
+            at = column[places[box.id][0]] if height > CONTEXT_HEIGHT else 0
             row = filled.get(at, 0)
             filled[at] = row + 1
             wide = CONTEXT_WIDTH if height == CONTEXT_HEIGHT else width

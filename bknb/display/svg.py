@@ -122,12 +122,10 @@ def _wire(arrow: Arrow, path: str) -> str:
 def _box(box: Box, place: Place, origins: str) -> str:
     x, y, inner = place.x, place.y, place.width - 22
     if box.steps[0].kind == "local":
-        said = (
-            f'<tspan class="k">{box.keyword}</tspan><tspan class="s" dx="8">{html.escape(box.status)}</tspan>'
-        )
-        return _group(
-            box, place, 8, f'<text class="t" x="{x + 13:g}" y="{y + place.height / 2 + 4:g}">{said}</text>'
-        )
+        status = html.escape(fit(box.status, inner - text_width(box.keyword) * 1.08 - 8, 11))
+        said = f'<tspan class="k">{box.keyword}</tspan><tspan class="s" dx="8">{status}</tspan>'
+        at = f'x="{x + 13:g}" y="{y + place.height / 2 + 4:g}"'
+        return _group(box, place, 8, f'<text class="t" {at}>{said}</text>')
     keyword = fit(box.keyword, inner)
     used = text_width(keyword + " ") * 1.08
     first, second = break_lines(" ".join(box.words.split()), inner - used, inner)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bknb.digest import Digest
 from bknb.display import amounts
-from bknb.display.model import BuildView, State, StepView
+from bknb.display.model import HIDDEN_KINDS, BuildView, State, StepView
 from bknb.display.palette import GREY, LOOKS, SANS
 from bknb.display.svg import fit, text_width
 
@@ -44,7 +44,8 @@ def worked(view: BuildView) -> list[StepView]:
 def longest_chain(view: BuildView) -> Chain:
     """From the step that ended last back through whichever input ended last."""
     now = _end(view)
-    step = max(worked(view), key=lambda s: s.completed or now, default=None)
+    candidates = [s for s in worked(view) if s.kind not in HIDDEN_KINDS]
+    step = max(candidates, key=lambda s: s.completed or now, default=None)
     found: list[StepView] = []
     seen: set[Digest] = set()
     while step is not None and step.digest not in seen:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from bknb.digest import Digest
 from bknb.display import BuildView, fold_all, graph, lanes, render_dot, render_svg, svg
 from bknb.display.boxes import Plan, plan
 from bknb.display.lanes import Layout, Shape
+from bknb.errors import Range
+from bknb.events import VertexEvent
 from tests.conftest import need
 from tests.display import streams
 
@@ -110,6 +113,20 @@ def test_hostile_names_stay_text(view: Views) -> None:
     ET.fromstring(document)
     assert "<script" not in document
     assert graph.places(plan(view("hostile"))) is not None
+
+
+def test_a_shared_base_image_stands_in_its_first_stage() -> None:
+    """One vertex that several stages begin with is drawn where it is read first; one stage needs no label."""
+    base, early, late = (Digest.of_text(name) for name in ("base", "early", "late"))
+    events = [
+        VertexEvent(base, "[stage-1 1/2] FROM busybox", kind="image", stage="stage-1", ranges=(Range(4),)),
+        VertexEvent(early, "[deps 2/2] RUN a", (base,), "exec", "deps", (Range(2),)),
+        VertexEvent(late, "[stage-1 2/2] RUN b", (base, early), "exec", "stage-1", (Range(5),)),
+    ]
+    whole = plan(fold_all(BuildView(), events))
+    assert whole.lanes == ("deps", "final")
+    assert [(box.lane, box.keyword) for box in whole.boxes] == [(0, "FROM"), (0, "RUN"), (1, "RUN")]
+    assert plan(fold_all(BuildView(), events[:1])).lanes == ("",)
 
 
 def test_no_program(view: Views, tmp_path: Path) -> None:

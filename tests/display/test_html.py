@@ -109,6 +109,19 @@ def test_hostile(view: Views) -> None:
         assert "<script" not in picture
 
 
+def test_no_mathematics() -> None:
+    """Dollars and backslashes of a command stand in elements of their own, where MathJax sees no formula."""
+    name = r"[1/1] RUN echo $A \(x\) $B"
+    digest = Digest.of_text("x")
+    done = VertexEvent(digest, name, started=0.0, completed=1.0, outcome=Outcome.RAN)
+    text = render_html(
+        fold_all(BuildView(), [BuildEvent("b", 0.0, title="$t$"), done, BuildEvent("b", 1.0, True)])
+    )
+    outside = re.sub(r"<(pre|code)\b.*?</\1>|<[^>]*>", "\n", text, flags=re.DOTALL)
+    assert not re.search(r"\$.*\$|\\[(\[]", outside)
+    assert "echo $A \\(x\\) $B" in "".join(Page(text).words)
+
+
 def test_large_logs_are_bounded() -> None:
     """A log of 50 MB leaves a page below the limit, that says how to see the rest."""
     digest = Digest.of_text("x")

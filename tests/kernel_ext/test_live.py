@@ -85,6 +85,14 @@ def test_a_result_shows_itself() -> None:
     assert outputs("widget", result=Result())[-1].data["text/plain"] == "mine"
 
 
+def test_a_build_that_says_nothing() -> None:
+    """A view that is finished before its build has ended does not say that it runs, or that it was built."""
+    live = LiveView("x", mode="quiet")
+    live.feed(streams.running())
+    live.finish()
+    assert render_text(live.view).startswith("✗ demo:latest failed after")
+
+
 def test_modes() -> None:
     """An unknown mode is an error that names the known ones; `auto` without a kernel is plain."""
     with pytest.raises(ValueError, match="one of auto, widget"):
