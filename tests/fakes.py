@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from bknb.digest import Digest
-from bknb.events import DecisionEvent, Event, Outcome, VertexEvent
+from bknb.events import DecisionEvent, Event, LogEvent, Outcome, VertexEvent
 from bknb.llb.marshal import vertex
 from bknb.llb.ops import ExecOp, Meta, Mount, Op, SourceOp
 from bknb.llb.vertex import Edge, OpMetadata, Vertex
@@ -59,6 +59,7 @@ class World:
     running: int = 0
     most_running: int = 0
     nested: dict[str, list[Edge]] = field(default_factory=dict)
+    says: dict[str, bytes] = field(default_factory=dict)
     count: int = 0
 
     async def gate(self, name: str) -> None:
@@ -168,6 +169,8 @@ class FakeOperation:
                 inner = [await job.solve(edge) for edge in world.nested[self.name]]  # type: ignore[attr-defined]
                 for ref in inner:
                     await ref.release()
+            if self.name in world.says:
+                job.emit(LogEvent(self.vertex.digest, 1, world.says[self.name], 0.0))
             await world.gate(self.name)
         finally:
             world.running -= 1

@@ -5,8 +5,9 @@ Read in this order:
 - `graph`: the vertices that are being built now, shared by all jobs that want them.
 - `sweep`: everything that can be said from the cache without waiting for anything: keys of all edges in one
   topological pass, what can still match, and what would have to be looked at next to know more.
-- `solver`: coroutines for what is left: load, or realise the inputs and execute; each once for all who want
-  it.
+- `solver`: coroutines for what is left: load, or realise the inputs and run, each once for all who want it.
+- `run`: executing a vertex, once for all that come to the same key.
+- `board`: what is said of a vertex, to all jobs that show it.
 - `job`: one request being served, and what an operation sees of it.
 
 In the words of *Build Systems a la Carte*: a suspending scheduler and a constructive-trace rebuilder, keyed

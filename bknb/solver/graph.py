@@ -8,7 +8,7 @@ as what stands on a cached one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from bknb.digest import Digest
@@ -76,7 +76,7 @@ class ActiveVertex:
         ignore_cache: it runs even if the cache has it.
         map: its cache map; None for a source that has not been asked.
         digests: of all cache maps asked so far; more than one for a source only.
-        mapped: no further cache map is to come.
+        mapped: no further cache map is to come; `maps` gives a source's next one.
         content: for each input the key of its content, once it is known.
         ready: for each input, whether it is realised and prepared; `unready` counts those that are not.
         jobs: who wants it; it lives as long as there is one.
@@ -87,7 +87,7 @@ class ActiveVertex:
 
     __slots__ = (
         "below", "broken", "consumers", "content", "digests", "edges", "identity", "ignore_cache", "inputs",
-        "jobs", "map", "mapped", "mapping", "operation", "outputs", "rank", "ready", "realising", "running",
+        "jobs", "map", "mapped", "maps", "mapping", "operation", "outputs", "rank", "ready", "realising", "running",
         "status", "unready", "vertex",
     )  # fmt: skip
 
@@ -106,6 +106,7 @@ class ActiveVertex:
         self.map: CacheMap | None = None
         self.digests: list[Digest] = []
         self.mapped = False
+        self.maps: AsyncIterator[CacheMap] | None = None
         count = len(inputs)
         self.content: list[str | None] = [None] * count
         self.ready: list[bool] = [False] * count
@@ -134,6 +135,11 @@ class ActiveVertex:
             )
         self.map = cache_map
         self.digests.append(cache_map.digest)
+
+    def forget_maps(self) -> None:
+        """A source failed, or was stopped, before it had a key that hit: it is asked anew next time."""
+        self.map = self.maps = None
+        self.digests.clear()
 
     def edge(self, index: int) -> ActiveEdge:
         """One of its outputs."""

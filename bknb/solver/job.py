@@ -21,6 +21,7 @@ from bknb.events import DecisionEvent, Emit, Event, LogEvent, Outcome, Phase, St
 from bknb.llb.ops import BuildOp, DiffOp, ExecOp, FileOp, MergeOp, Op, PassthroughOp, SourceOp
 from bknb.llb.vertex import Edge, Vertex
 from bknb.protocols import Ref, Session
+from bknb.solver import board
 
 if TYPE_CHECKING:
     from bknb.solver.graph import ActiveVertex
@@ -266,7 +267,7 @@ class StepJob:
         status.note = status.note if note is None else note
         status.size = status.size if size is None else size
         status.result = status.result if result is None else result
-        self._solver.show(self._active)
+        board.show(self._active)
 
     async def solve(self, edge: Edge) -> Ref | None:
         """Build an edge that this step depends on; holds no slot meanwhile. The caller releases the Ref.

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from bknb.errors import DefinitionError, ExitError, StepError
+from bknb.events import DecisionEvent, LogEvent
 from tests.fakes import Events, FakeSession, parse
 from tests.solver.conftest import Bench
 
@@ -343,6 +344,64 @@ async def test_a_source_is_asked_for_better_keys_only_when_needed(bench: Bench) 
     bench.world.files["i/tag"] = "new"
     await bench.build(graph)
     assert bench.world.mapped["i"] == 2 and not bench.world.ran
+
+
+async def test_a_cheap_key_that_leads_on_is_enough(bench: Bench) -> None:
+    """A source whose own result is gone is asked no further when what stands on it is cached."""
+    graph = "i = image\na = run i\n"
+    await bench.build(graph)
+    bench.store.forget(next(id for id, value in bench.world.results.items() if value == "i"))
+    bench.world.reset()
+    await bench.build(graph)
+    assert bench.world.mapped["i"] == 1 and not bench.world.ran
+    assert bench.events.outcomes()["a"] == "definition"
+
+
+async def test_cancelled_while_a_source_is_asked(bench: Bench) -> None:
+    """A source that was being asked is asked anew by the next job."""
+    bench.world.gates["map:base"] = asyncio.Event()
+    async with bench.solver() as solver:
+        task = asyncio.ensure_future(bench.build(CHAIN, solver=solver))
+        await bench.world.reached("map:base")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert bench.events.outcomes()["base"] == "cancelled"
+        del bench.world.gates["map:base"]
+        assert await bench.build(CHAIN, solver=solver) == "b(a(base))"
+    assert bench.world.mapped["base"] == 2 and not bench.world.leaked
+
+
+async def test_waiting_is_said(bench: Bench) -> None:
+    """What a step waits for is a decision with a beginning and an end."""
+    await bench.build("x = source\ny = source\nc = copy x y*\n", limit=1)
+    said = [
+        d[:2] + d[2]
+        for d in bench.events.decisions(parse("x = source\ny = source\nc = copy x y*\n")["c"].vertex)
+    ]
+    for cause in ("input", "content-hash"):
+        begin, end = said.index(("wait", "begin", cause)), said.index(("wait", "end", cause))
+        assert begin < end
+    slots = [e for e in bench.events if isinstance(e, DecisionEvent) and e.causes == ("slot",)]
+    assert [e.outcome for e in slots] == ["begin", "end"]
+    assert [e.sequence for e in bench.events if isinstance(e, DecisionEvent)] == list(
+        range(1, 1 + sum(isinstance(e, DecisionEvent) for e in bench.events))
+    )
+
+
+async def test_a_late_job_sees_what_was_said(bench: Bench) -> None:
+    """A job that joins a running step is told its log so far."""
+    bench.world.gates["a"] = asyncio.Event()
+    bench.world.says["a"] = b"hello"
+    late = Events()
+    async with bench.solver() as solver, asyncio.TaskGroup() as group:
+        group.create_task(bench.build(CHAIN, solver=solver, events=Events()))
+        await bench.world.reached("a")
+        group.create_task(bench.build(CHAIN, solver=solver, events=late))
+        await asyncio.sleep(0)
+        bench.world.gates["a"].set()
+    assert [e.data for e in late if isinstance(e, LogEvent)] == [b"hello"]
+    assert late.outcomes() == {"base": "ran", "a": "ran", "b": "ran"}
 
 
 async def test_times_are_those_of_the_run(bench: Bench) -> None:
