@@ -139,7 +139,11 @@ class ImageSource:
         """
         op, limit = _source(vertex), _limit(vertex)
         platform = (vertex.platform or self._platform).normalize()
+        name, started = f"resolve {op.identifier.removeprefix(f'{SCHEME}://')}", time.time()
+        job.emit(StatusEvent(vertex.digest, name, 0, 0, started, started=started))
         pulled = await self._pulled(vertex, job)
+        now = time.time()
+        job.emit(StatusEvent(vertex.digest, name, 0, 0, now, started=started, completed=now))
         _annotate(job, pulled.note)
         first = manifest_key(pulled.target.digest, platform, limit)
         yield CacheMap(
