@@ -95,9 +95,10 @@ class CacheMounts:
     async def _new(self, key: str, base: Ref | None, description: str) -> str:
         id = new_id()
         below = await self._store.materialise(base.id) if base is not None else ""
-        await self._store.snapshots.prepare_folder(id, below)
+        # The record first: without its directory it is forgotten, while nobody would find the other half.
         record = Record(id, "folder", snapshot=id, key=key, type=CACHE_MOUNT, description=description)
         self._store.records.insert(record, hold=False)
+        await self._store.snapshots.prepare_folder(id, below)
         return id
 
     def _try(self, id: str, *, alone: bool) -> int | None:

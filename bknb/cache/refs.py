@@ -14,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bknb.cache.chain import chain_id, layer_chain
 from bknb.cache.folders import CacheMounts
+from bknb.cache.handles import StoredMutableRef, StoredRef, active_name
 from bknb.cache.records import Record, RecordTable, new_id
-from bknb.digest import Digest
 from bknb.errors import SnapshotError
 from bknb.owner import Owner
 from bknb.protocols import (
@@ -35,78 +36,6 @@ from bknb.protocols import (
     Ref,
     Snapshotter,
 )
-
-
-class StoredRef:
-    """A `protocols.Ref`: one hold, let go once."""
-
-    __slots__ = ("_released", "_store", "id")
-
-    def __init__(self, store: DiskRefStore, id: str) -> None:
-        self.id = id
-        self._store = store
-        self._released = False
-
-    def clone(self) -> StoredRef:
-        return self._store.hold(self.id)
-
-    async def release(self) -> None:
-        if not self._released:
-            self._released = True
-            self._store.let_go(self.id)
-
-    async def mounts(self) -> Mounts:
-        return await self._store.mounts(self.id)
-
-    async def size(self) -> int:
-        return self._store.size(self.id)
-
-    def __repr__(self) -> str:
-        return f"<Ref {self.id}{' released' if self._released else ''}>"
-
-
-class StoredMutableRef:
-    """A `protocols.MutableRef`."""
-
-    __slots__ = ("_done", "_kind", "_parent", "_store", "_text", "id")
-
-    def __init__(self, store: DiskRefStore, id: str, parent: StoredRef | None, kind: str, text: str) -> None:
-        self.id = id
-        self._store = store
-        self._parent = parent
-        self._kind = kind
-        self._text = text
-        self._done = False
-
-    async def mounts(self) -> Mounts:
-        return await self._store.snapshots.mounts(_active(self.id))
-
-    async def commit(self) -> StoredRef:
-        if self._done:
-            raise SnapshotError(f"{self.id} was committed or discarded before")
-        parents = (self._parent.id,) if self._parent is not None else ()
-        record = Record(self.id, "layer", parents, type=self._kind, description=self._text)
-        self._store.records.insert(record)
-        ref = self._store.counted(self.id)
-        try:
-            usage = await self._store.snapshots.commit(self.id, _active(self.id))
-        except BaseException:
-            self._store.records.forget(self.id)
-            raise
-        self._done = True
-        self._store.records.materialised(self.id, self.id, usage.bytes)
-        await self._let_go()
-        return ref
-
-    async def discard(self) -> None:
-        if not self._done:
-            self._done = True
-            await self._store.snapshots.remove(_active(self.id))
-            await self._let_go()
-
-    async def _let_go(self) -> None:
-        if self._parent is not None:
-            await self._parent.release()
 
 
 class DiskRefStore:
@@ -194,7 +123,7 @@ class DiskRefStore:
         id = new_id()
         try:
             below = await self.materialise(base.id) if base is not None else ""
-            await self.snapshots.prepare(_active(id), below)
+            await self.snapshots.prepare(active_name(id), below)
         except BaseException:
             if base is not None:
                 await base.release()
@@ -296,6 +225,7 @@ class DiskRefStore:
         Raises:
             SnapshotError: the record is gone, or cannot be made any more.
         """
+        await self._fetch_all(id)
         todo = [id]
         while todo:
             record = self._need(todo[-1])
@@ -324,26 +254,27 @@ class DiskRefStore:
     async def _make(self, record: Record) -> None:
         """Make the snapshot of a record whose parents have theirs."""
         below = [self._need(parent).snapshot if parent is not None else "" for parent in record.parents]
-        match record.kind:
-            case "merge":
-                await self._once(record.id, self.snapshots.merge(record.id, below))
-            case "diff":
-                await self._once(record.id, self.snapshots.diff(record.id, *below))
-            case _:
-                await self._unpack(record, below[0] if below else "")
+        if await self.snapshots.stat(record.id) is None:
+            match record.kind:
+                case "merge":
+                    await self._once(record.id, self.snapshots.merge(record.id, below))
+                case "diff":
+                    await self._once(record.id, self.snapshots.diff(record.id, *below))
+                case _:
+                    await self._unpack(record, below[0] if below else "")
         self.records.materialised(record.id, record.id, (await self.snapshots.usage(record.id)).bytes)
 
-    async def _once(self, name: str, making: object) -> None:
+    async def _once(self, name: str, making: Awaitable[object]) -> None:
         """Await what makes a snapshot, unless another kernel is faster."""
         try:
-            await making  # type: ignore[misc]
+            await making
         except SnapshotError:
             if await self.snapshots.stat(name) is None:
                 raise
 
     async def _unpack(self, record: Record, parent: str) -> None:
         blob = await self._fetched(record.id)
-        active = f"{_active(record.id)}-{secrets.token_hex(4)}"
+        active = f"{active_name(record.id)}-{secrets.token_hex(4)}"
         mounts = await self.snapshots.prepare(active, parent)
         try:
             await self._layers.apply(blob, mounts)
@@ -352,49 +283,48 @@ class DiskRefStore:
             if await self.snapshots.stat(active) is not None:
                 await self.snapshots.remove(active)
 
+    async def _fetch_all(self, id: str) -> None:
+        """Bring the blobs of all layers that are to be unpacked, side by side."""
+        todo, lazy = [id], []
+        seen = {id}
+        while todo:
+            record = self._need(todo.pop())
+            if not record.snapshot:
+                if record.chain is not None and self._local_blob(record.id) is None:
+                    lazy.append(record.id)
+                todo += [parent for parent in record.parents if parent is not None and parent not in seen]
+                seen.update(parent for parent in record.parents if parent is not None)
+        if len(lazy) < 2:
+            return  # it is fetched when it is unpacked
+        try:
+            async with asyncio.TaskGroup() as group:
+                for layer in reversed(lazy):
+                    group.create_task(self._fetched(layer))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
     async def _fetched(self, id: str, progress: Progress | None = None) -> LayerBlob:
         """A blob of a record, in the content store.
 
         Raises:
             SnapshotError: it is not there, and nobody knows where to get it.
         """
-        blob = self._local_blob(id)
-        if blob is not None:
-            return blob
-        known = self.records.blobs(id)
-        fetch = self._fetches.get(id)
-        if not known or fetch is None:
-            raise SnapshotError("a layer is gone from the store and must be pulled again: build again")
-        await fetch(known[-1].descriptor, progress)
-        return known[-1]
+        async with self.locked(f"fetch {id}"):
+            blob = self._local_blob(id)
+            if blob is not None:
+                return blob
+            known = self.records.blobs(id)
+            fetch = self._fetches.get(id)
+            if not known or fetch is None:
+                raise SnapshotError("a layer is gone from the store and must be pulled again: build again")
+            await fetch(known[-1].descriptor, progress)
+            return known[-1]
 
     # --- layers ---
 
     def chain(self, id: str) -> tuple[str, ...]:
         """Ids of the layer records that a record is made of, bottom first."""
-        known: dict[str, tuple[str, ...]] = {}
-        todo = [id]
-        while todo:  # not by recursion: chains are thousands long
-            steps, record = self._steps(todo[-1])
-            parents = record.parents if record is not None else ()
-            missing = [parent for parent in parents if parent is not None and parent not in known]
-            if missing:
-                todo += missing
-                continue
-            below = _chain_of(record, [known[parent] if parent else () for parent in parents]) if record else ()
-            known[todo.pop()] = (*below, *steps)
-        return known[id]
-
-    def _steps(self, id: str) -> tuple[list[str], Record | None]:
-        """The steps in a row that a record ends, bottom first, and the merge or difference that they stand on."""
-        steps: list[str] = []
-        record = self._need(id)
-        while record.kind == "layer":
-            steps.append(record.id)
-            if not record.parents or record.parents[0] is None:
-                return steps[::-1], None
-            record = self._need(record.parents[0])
-        return steps[::-1], record
+        return layer_chain(self._need, id)
 
     async def layer_mounts(self, ref: Ref | None) -> tuple[str, ...]:
         return self.chain(ref.id) if ref is not None else ()
@@ -479,27 +409,6 @@ class DiskRefStore:
 class _Lock:
     lock: asyncio.Lock
     waiting: int = 0
-
-
-def _chain_of(record: Record, parents: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """The layers of a merge or difference, given those of its parents.
-
-    A difference is the layers between the two where one stands on the other, else one of its own.
-    """
-    if record.kind == "merge":
-        return tuple(layer for parent in parents for layer in parent)
-    lower, upper = parents
-    return upper[len(lower) :] if upper and upper[: len(lower)] == lower else (record.id,)
-
-
-def _active(id: str) -> str:
-    """The name of a record's snapshot while it is written."""
-    return f"{id}-active"
-
-
-def chain_id(parent: str, diff_id: Digest) -> str:
-    """The chain id of a layer on top of others (OCI config.md, "Layer ChainID")."""
-    return Digest.of_text(f"{parent} {diff_id}") if parent else diff_id
 
 
 def _is_compressed(blob: LayerBlob, compression: Compression) -> bool:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bknb.cache.refs import DiskRefStore, StoredRef
+from bknb.cache.handles import StoredRef
+from bknb.cache.refs import DiskRefStore
 from bknb.content import DiskContentStore
 from bknb.digest import Digest
 from bknb.errors import SnapshotError, StoreError, UsageError
