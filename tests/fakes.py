@@ -130,7 +130,8 @@ class FakeOperation:
     def cache_map(self) -> CacheMap | None:
         if self.kind in ("source", "local", "image"):
             return None
-        digest = Digest.of_text(f"{self.name} {self.kind} {self.marks}" if self.kind != "same" else "same")
+        own = self.name if self.kind != "same" else ""
+        digest = Digest.of_text(f"{own} {self.kind} {self.marks}")
         deps = tuple(
             Dep(Digest.of_text(part) if part else None, self._hasher(part) if content else None)
             for content, part in self.marks
