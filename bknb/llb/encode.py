@@ -67,7 +67,8 @@ def _integer(number: int, value: int) -> bytes:
 
 
 def _message(number: int, data: bytes) -> bytes:
-    return _LEN[number] + _varint(len(data)) + data
+    size = len(data)
+    return _LEN[number] + (_SMALL[size] if size < 128 else _varint(size)) + data
 
 
 def _optional(number: int, data: bytes | None) -> bytes:
@@ -86,7 +87,7 @@ def _utf8(value: str) -> bytes:
 
 
 def _texts(number: int, values: Iterable[str]) -> bytes:
-    return b"".join(_message(number, _utf8(value)) for value in values)
+    return b"".join([_message(number, _utf8(value)) for value in values])
 
 
 def _packed(number: int, values: tuple[int, ...]) -> bytes:

@@ -20,13 +20,14 @@ class Env:
     ('B=2', 'A=3')
     """
 
-    __slots__ = ("_key", "_parent", "_value", "_whole")
+    __slots__ = ("_entries", "_key", "_parent", "_value", "_whole")
 
     def __init__(self) -> None:
         self._parent: Env | None = None
         self._key = ""
         self._value: str | None = None
         self._whole: dict[str, str] | None = {}
+        self._entries: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, mapping: Mapping[str, str]) -> Env:
@@ -47,7 +48,9 @@ class Env:
 
     def entries(self) -> tuple[str, ...]:
         """``KEY=value``, in order."""
-        return tuple(f"{key}={value}" for key, value in self.mapping().items())
+        if self._entries is None:
+            self._entries = tuple([f"{key}={value}" for key, value in self.mapping().items()])
+        return self._entries
 
     def mapping(self) -> Mapping[str, str]:
         """As a mapping, in order; not to be changed."""

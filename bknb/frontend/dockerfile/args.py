@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,6 +17,9 @@ from bknb.platforms import Platform
 NOT_ENV: Final = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
 
 Expand = Callable[[str], str]
+
+# What gives a word another text: variables, quotes, escapes (of both kinds), bytes that are not UTF-8.
+_SPECIAL: Final = re.compile("[^\\x00-\\x7f]|[$\"'\\\\`]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,11 @@ def set_last(env: dict[str, str], key: str, value: str) -> None:
     env[key] = value
 
 
+def is_plain(text: str) -> bool:
+    """Whether expansion leaves a text as it is, whatever the variables; saves the work where most is."""
+    return _SPECIAL.search(text) is None
+
+
 def expand(command: ast.Command, word: Expand, raw: Expand) -> ast.Command:
     """The expanded copy of an instruction; RUN's mounts, ARG and EXPOSE are expanded by their own passes.
 
@@ -109,6 +118,8 @@ def expand(command: ast.Command, word: Expand, raw: Expand) -> ast.Command:
     Raises:
         DockerfileError: a word cannot be expanded.
     """
+    if is_plain(command.text) and not getattr(command, "files", ()):
+        return command
     match command:
         case ast.Env() | ast.Label():
             pairs = tuple(replace(pair, key=word(pair.key), value=word(pair.value)) for pair in command.pairs)

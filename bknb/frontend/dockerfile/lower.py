@@ -58,7 +58,7 @@ class Lowering:
 
     def note(self, stage: BuildStage, step: Step, state: llb.State) -> None:
         """Remember what the newest vertex of a state was made for."""
-        self.conversion.note(stage, step.command.text, step.command.ranges, state)
+        self.conversion.note(stage, step.command.text, step.ranges, state)
 
     def name(self, stage: BuildStage, step: Step, text: str, *, platform: Platform | None) -> str:
         """The name of a stage's next step; the platform counts where results are named by it."""
@@ -76,9 +76,14 @@ class Lowering:
             stage.env = dict(stage.state.values.env.mapping())
         return stage.env
 
+    def set_env(self, stage: BuildStage, key: str, value: str) -> None:
+        """Set one of a stage's variables."""
+        set_last(self.env(stage), key, value)
+        stage.frozen_env = None
+
     def constraints(self, stage: BuildStage, step: Step, name: str) -> Constraints:
         """What the vertex of an instruction carries beside its op."""
-        location = Location(self.conversion.source, step.command.ranges)
+        location = Location(self.conversion.source, step.ranges)
         return Constraints(name=name, locations=(location,))
 
     def commit(self, stage: BuildStage, text: str, *, layer: bool = False) -> None:
@@ -185,13 +190,12 @@ class Lowering:
 
     def _env(self, stage: BuildStage, command: ast.Env) -> None:
         line = "ENV"
-        env = self.env(stage)
         for pair in command.pairs:
             if pair.legacy:
                 self.lint.run("LegacyKeyValueFormat", command.ranges, command.keyword)
             self._check_secret("ENV", pair.key, command.ranges)
             line += f" {pair.key}={pair.value}"
-            set_last(env, pair.key, pair.value)
+            self.set_env(stage, pair.key, pair.value)
             stage.image.env.set(pair.key, pair.value)
         self.commit(stage, line)
 
@@ -214,7 +218,7 @@ class Lowering:
                 value = self.expander(stage, step)(value)
             definition = replace(definition, value=value)
             if value is not None and key not in NOT_ENV:
-                set_last(self.env(stage), key, value)
+                self.set_env(stage, key, value)
             if not inherited:
                 stage.needs.args[key] = ArgInfo(definition, value or "", command.ranges)
             stage.needs.used.add(key)

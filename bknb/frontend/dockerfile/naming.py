@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from bknb.errors import DockerfileError
+from bknb.frontend.dockerfile.args import is_plain
 from bknb.frontend.dockerfile.gotext import trim_space, upper
 from bknb.frontend.dockerfile.stages import BuildStage
 from bknb.frontend.dockerfile.words import Lex
@@ -74,8 +75,9 @@ def _target(env: Mapping[str, str]) -> Platform | None:
 
 def instruction_name(text: str, lex: Lex, env: Mapping[str, str]) -> str:
     """An instruction with its variables expanded, its word in capitals; as it is where that fails."""
-    with contextlib.suppress(DockerfileError):
-        text = lex.process_word(text, env).text
+    if not is_plain(text):
+        with contextlib.suppress(DockerfileError):
+            text = lex.process_word(text, env).text
     word, space, rest = text.partition(" ")
     return upper(word) + space + rest
 

@@ -93,9 +93,11 @@ def lower_run(lowering: Lowering, stage: BuildStage, step: Step, command: ast.Ru
 def _settings(lowering: Lowering, stage: BuildStage, command: ast.Run) -> llb.State:
     """The stage's state as this command alone sees it."""
     options = lowering.conversion.options
+    if stage.frozen_env is None:
+        stage.frozen_env = Env.of(lowering.env(stage))
     values = replace(
         stage.state.values,
-        env=Env.of(lowering.env(stage)),
+        env=stage.frozen_env,
         ulimits=options.ulimits,
         extra_hosts=options.extra_hosts,
         cgroup_parent=options.cgroup_parent,

@@ -24,6 +24,7 @@ from bknb.frontend.dockerfile.places import located, relocated
 from bknb.frontend.dockerfile.suggest import search, with_suggestion
 from bknb.frontend.dockerfile.words import Lex, Result
 from bknb.llb.graph import Pending
+from bknb.llb.values import Env
 from bknb.llb.vertex import SourceInfo
 from bknb.platforms import Platform
 from bknb.reference import Reference
@@ -53,6 +54,11 @@ class Step:
     command: ast.Command
     sources: tuple[BuildStage, ...] = ()
     on_build: bool = False
+    ranges: tuple[Range, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Work out the lines once: they are asked for by every vertex of the instruction."""
+        self.ranges = self.command.ranges
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +75,7 @@ class BuildStage:
         deps: the stages that its instructions name, and one instruction that does.
         paths: what is used of it; shared with the stage it stands on.
         context_paths: what it uses of the main context.
-        env: variables, in the order of their last assignment.
+        env: variables, in the order of their last assignment; `frozen_env` is a copy until the next one.
         resolved: its base image was looked up.
         dispatched: it is lowered, or has nothing to lower.
         build_args, declared: its ARGs and those of what it stands on; their names.
@@ -96,6 +102,7 @@ class BuildStage:
     paths: set[str] = field(default_factory=set)
     context_paths: set[str] = field(default_factory=set)
     env: dict[str, str] | None = None
+    frozen_env: Env | None = None
     ignore_cache: bool = False
     resolved: bool = False
     dispatched: bool = False
@@ -127,6 +134,7 @@ class BuildStage:
         self.base_image = None if base.base_image is None else base.base_image.clone()
         self.paths, self.workdir_set = base.paths, base.workdir_set
         self.env = None if base.env is None else dict(base.env)
+        self.frozen_env = None
         self.build_args.extend(base.build_args)
         self.declared |= base.declared
 
