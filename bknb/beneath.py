@@ -214,10 +214,8 @@ def read(root: int, path: str, limit: int) -> bytes:
     Raises:
         OSError: not there, not a regular file (EINVAL), or larger than `limit` bytes (EFBIG).
     """
-    fd = open(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    fd = open_file(root, path)
     try:
-        if not modes.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
         data = b""
         while chunk := os.read(fd, min(1 << 20, limit + 1 - len(data))):
             data += chunk
@@ -226,6 +224,21 @@ def read(root: int, path: str, limit: int) -> bytes:
         return data
     finally:
         os.close(fd)
+
+
+def open_file(root: int, path: str) -> int:
+    """Open a regular file for reading. What is none is never opened: opening a device may do something.
+
+    Raises:
+        OSError: not there, or not a regular file (EINVAL).
+    """
+    handle = open(root, path, _O_PATH)
+    try:
+        if not modes.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(handle)
 
 
 def mkdir(root: int, path: str, mode: int = 0o755) -> None:

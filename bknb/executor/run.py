@@ -19,6 +19,7 @@ from bknb.protocols import ExitStatus, Isolation, Output, Process
 
 READ = 1 << 16
 SIGKILLED = 137
+SILENCE = 1.0  # seconds
 COMPLAINT = 4096  # bytes of stderr that are looked at for a runtime's own last words
 RUNTIME_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 MISSING_PROGRAM = (
@@ -205,6 +206,7 @@ class _Streams:
         self.theirs: list[int] = []
         self._ours: dict[int, int] = {}
         self._ended: dict[int, asyncio.Future[None]] = {}
+        self._received = 0
 
     async def __aenter__(self) -> _Streams:
         if self._stdin:
@@ -230,10 +232,18 @@ class _Streams:
             self._end(stream)
 
     async def drained(self) -> None:
-        """Wait until everything that was written has been read."""
+        """Wait until everything that was written has been read.
+
+        A process outside of the container that has inherited an end (a fork of the kernel at the wrong
+        moment) cannot hold this up: when nothing more comes, that is all.
+        """
         self._close_theirs()
-        for ended in self._ended.values():
-            await ended
+        waiting = set(self._ended.values())
+        while waiting:
+            before = self._received
+            done, waiting = await asyncio.wait(waiting, timeout=SILENCE)
+            if not done and self._received == before:
+                return
 
     def _close_theirs(self) -> None:
         while self.theirs:
@@ -246,6 +256,7 @@ class _Streams:
             return
         except OSError:
             data = b""
+        self._received += len(data)
         if data:
             self._output(stream, data)
         else:

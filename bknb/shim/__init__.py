@@ -21,7 +21,9 @@ result``, run in a thread of its own. It raises `Failure` with the name of the e
 that the kernel shall see, or OSError. Ops that take long call ``context.check()`` now and then, which raises
 when they are cancelled.
 
-- ``mounts``: `mounts.py`, trees out of `Mount` data        - ``containers``: `containers.py`, run a process
-- ``files``: `files.py`, file actions of LLB                 - ``trees``: `trees.py`, walk, stat, scan, diff,
-apply
+- ``mounts``: trees out of `Mount` data; no ops of its own, everybody's `open_tree`
+- ``containers``: run a process in a container
+- ``files``: file actions of LLB
+- ``trees``, ``views``: layer directories; looking into trees
+- ``contexts``: copying a client's folder
 """

@@ -65,13 +65,9 @@ class Archive:
 def open_archive(root: int, path: str) -> Archive | None:
     """The archive that a file is; None if it is none."""
     try:
-        fd = beneath.open(root, path, os.O_RDONLY | os.O_NONBLOCK)
+        file = os.fdopen(beneath.open_file(root, path), "rb")
     except OSError:
         return None
-    if not modes.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        return None
-    file = os.fdopen(fd, "rb")
     found = _open(file)
     if found is None:
         file.close()

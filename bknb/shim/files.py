@@ -182,8 +182,12 @@ def _mkfile(context: Context, trees: Trees, action: dict[str, Any]) -> dict[str,
         except FileNotFoundError:
             there = None
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
-        if name == ".":
+        if name == "." or (there is not None and modes.S_ISDIR(there.st_mode)):
             raise IsADirectoryError
+        if there is not None and not modes.S_ISREG(
+            there.st_mode
+        ):  # writing to a device is not writing a file
+            raise Failure("PathError", f"open {path}: not a regular file")
         file = beneath.child(fd, name, flags, 0o600)
         with os.fdopen(file, "wb", buffering=0) as out:
             view = memoryview(data)

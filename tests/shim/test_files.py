@@ -289,6 +289,16 @@ async def test_mkfile_follows_links_inside(pair: Pair, tmp_path: Path) -> None:
     assert stat.S_IMODE((pair.dst / "etc/file").stat().st_mode) == 0o600
 
 
+async def test_mkfile_writes_files_only(pair: Pair) -> None:
+    """A pipe, a device or a directory in its place is one line, and is not opened."""
+    os.mkfifo(pair.dst / "pipe")
+    (pair.dst / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        action = {"kind": "mkfile", "path": f"/{name}", "mode": 0o600, "data": b"x", "owner": None}
+        with pytest.raises(PathError, match=f"open /{name}: "):
+            await pair.apply(action)
+
+
 async def test_symlink(pair: Pair) -> None:
     """A link says what it was told to say."""
     action = {"kind": "symlink", "old_path": "../anywhere", "new_path": "/l", "owner": None}
