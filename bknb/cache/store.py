@@ -74,6 +74,9 @@ class SqliteCacheStore:
         self._unwritten: list[tuple[str, str, float]] = []
         self._db = connect(Path(path), _TABLES, SCHEMA)
         self._version = self._data_version()
+        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        if pages * 4096 > MAX_PLAINTEXTS:
+            self.trim()
 
     def close(self) -> None:
         """Write what is left and let go of the file."""
@@ -247,7 +250,7 @@ class SqliteCacheStore:
         self._unwritten.append((digest, text, time.time()))
 
     def trim(self) -> None:
-        """Keep the plaintexts below their bound; called when a build has ended."""
+        """Keep the plaintexts below their bound; done when a file of some size is opened."""
         with self._transaction() as db:
             (total,) = db.execute("SELECT coalesce(sum(length(text)), 0) FROM plaintexts").fetchone()
             if total <= MAX_PLAINTEXTS:
