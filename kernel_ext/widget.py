@@ -23,8 +23,9 @@ import traitlets
 from IPython.display import DisplayHandle, display
 
 from bknb.digest import Digest
-from bknb.display import boxes, graph, lanes, svg
+from bknb.display import svg
 from bknb.display.model import BuildView
+from bknb.display.picture import arrange_anyhow
 from kernel_ext.deltas import Deltas
 
 STATIC = Path(__file__).parent / "static"
@@ -98,8 +99,7 @@ class WidgetSurface:
 
 def draw(view: BuildView) -> str:
     """The graph of a running build: nothing is folded, since any step may still become interesting."""
-    whole = boxes.plan(view, fold_above=len(view.steps) + 1)
-    return svg.inline(whole, lanes.layout(whole, graph.places(whole) or graph.order(whole)))
+    return svg.inline(*arrange_anyhow(view, fold_above=len(view.steps) + 1))
 
 
 def _answer_in_subshell(widget: BuildWidget) -> None:

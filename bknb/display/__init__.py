@@ -1,9 +1,10 @@
 """What people see of a build: every picture, table and line is a function of a `BuildView`.
 
 ``events -> model.fold -> BuildView -> plain | text | html | the live widget``. `model` folds; `sentence`
-says in one line what happened; `palette` gives each state its colour, sign and word. The graph is planned in
-`boxes`, ordered by `graph` (DOT), laid into lanes by `lanes`, drawn by `svg`; `timeline` is a chart of its
-own. Nothing here reads the solver or keeps state, save `plain.PlainProgress`: it knows what it printed.
+says in one line what happened; `palette` gives each state its colour, sign and word. The graph is planned
+in `boxes`, ordered by `graph` (DOT), laid into lanes by `lanes`, drawn by `svg` (`picture` does it all);
+`timeline` is a chart of its own; `html` joins both with `table` and `details`, made of `markup`. Nothing
+here reads the solver or keeps state, save `plain.PlainProgress`: it knows what it printed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bknb.digest import Digest
-from bknb.display.html import Files, render_html
+from bknb.display.details import Files
+from bknb.display.html import render_html
 from bknb.display.model import BuildView, State, StepView, fold, fold_all
 from bknb.display.plain import PlainProgress
 from bknb.display.text import render_failure, render_text
@@ -51,7 +53,8 @@ def render_dot(view: BuildView) -> str:
 
 def render_svg(view: BuildView, *, fold_above: int | None = None) -> str:
     """The graph as an SVG document; cached runs are folded when there are more than `fold_above` boxes."""
-    from bknb.display import boxes, graph, lanes, svg
+    from bknb.display import svg
+    from bknb.display.boxes import FOLD_ABOVE
+    from bknb.display.picture import arrange_anyhow
 
-    plan = boxes.plan(view, fold_above=boxes.FOLD_ABOVE if fold_above is None else fold_above)
-    return svg.standalone(plan, lanes.layout(plan, graph.places(plan) or graph.order(plan)))
+    return svg.standalone(*arrange_anyhow(view, fold_above=FOLD_ABOVE if fold_above is None else fold_above))

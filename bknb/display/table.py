@@ -1,0 +1,84 @@
+"""The table of a build, for a page: a row for each step, by stage."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator, Sequence
+
+from bknb.display import amounts
+from bknb.display.boxes import CONTEXT, FOLDABLE, lane_labels, lanes
+from bknb.display.markup import CODE, QUIET, fill, fold, short_digest, step_name, verdict, words
+from bknb.display.model import BuildView, State, StepView
+from bknb.display.palette import REASONS
+
+MOST_ROWS, MOST_OPEN_ROWS = 120, 24
+"""Rows of the table; above the first number cached steps are folded, above the second the table is."""
+_RULE = "border-top:1px solid rgba(128,136,148,.25)"
+_CELL = f"text-align:left;padding:3px 18px 3px 0;{_RULE};white-space:nowrap;background:none"
+_STAGE = "text-align:left;padding:8px 0 2px 0;font-weight:500;opacity:.65;border:0;background:none"
+
+
+def table(view: BuildView) -> str:
+    """The table; folded where it is long, "" where there are no steps."""
+    stages = lanes(view.shown)
+    if not stages:
+        return ""
+    rows: list[str] = []
+    total = sum(len(steps) for _, steps in stages)
+    for (_, steps), label in zip(stages, lane_labels([stage for stage, _ in stages]), strict=True):
+        if label and len(stages) > 1 and label != CONTEXT:
+            title = words(amounts.cut(label, 60))
+            head = f'<th colspan="5" scope="rowgroup" style="{_STAGE}">{title}</th>'
+            rows.append(f'<tr style="background:none">{head}</tr>')
+        rows += _rows(steps) if total <= MOST_ROWS else _folded_rows(steps)
+    if (left_out := len(rows) - MOST_ROWS) > 0:
+        rows = [
+            *rows[:MOST_ROWS],
+            _span_row(f'and {left_out} more rows: <code style="{CODE}">build.table</code>'),
+        ]
+    drawn = fill("table", {"heads": "".join(_heads()), "rows": "\n".join(rows)})
+    if total <= MOST_OPEN_ROWS:
+        return drawn
+    return fold("Table", f"{amounts.count(total, 'step')}: {', '.join(_tally(view))}", drawn, opened=False)
+
+
+def _tally(view: BuildView) -> Iterator[str]:
+    for state, number in sorted(view.counts().items(), key=lambda item: -item[1]):
+        yield f"{number} {REASONS[state]}"
+
+
+def _heads() -> Iterator[str]:
+    for title in ("step", "what happened", "time", "size", "digest"):
+        side = "right" if title in ("time", "size") else "left"
+        yield (
+            f'<th scope="col" style="text-align:{side};padding:2px 18px 4px 0;font-weight:500;opacity:.65;'
+            f'background:none;border:0">{title}</th>'
+        )
+
+
+def _rows(steps: Iterable[StepView]) -> Iterator[str]:
+    right = _CELL.replace("left", "right", 1)
+    for step in steps:
+        remark = f' <span style="{QUIET}">{words(amounts.cut(step.note, 60))}</span>' if step.note else ""
+        time = "" if step.state.cached else amounts.seconds(step.duration)
+        dim = f";{QUIET}" if step.state is State.SKIPPED else ""
+        yield (
+            f'<tr style="background:none{dim}">'
+            f'<td style="{_CELL}" title="{html.escape(step.label[:300])}">{step_name(step, 76)}{remark}</td>'
+            f'<td style="{_CELL}">{verdict(step.state)}</td>'
+            f'<td style="{right}">{time}</td><td style="{right}">{amounts.size(step.size)}</td>'
+            f'<td style="{_CELL}">{short_digest(step.digest, 8)}</td></tr>'
+        )
+
+
+def _folded_rows(steps: Sequence[StepView]) -> Iterator[str]:
+    """The rows of a long table: what was cached or skipped is a row for each kind."""
+    quiet = [step for step in steps if step.state in FOLDABLE]
+    yield from _rows(step for step in steps if step.state not in FOLDABLE)
+    for state in dict.fromkeys(step.state for step in quiet):
+        number = sum(step.state is state for step in quiet)
+        yield _span_row(f"{amounts.count(number, 'step')} {verdict(state)}")
+
+
+def _span_row(content: str) -> str:
+    return f'<tr style="background:none"><td colspan="5" style="{_CELL}">{content}</td></tr>'
