@@ -3,61 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import posixpath
-import tarfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from bknb import llb
 from bknb.errors import BknbError, DockerfileError, InvalidReference
-from bknb.frontend.dockerfile.gitref import parse_git_ref
-from bknb.frontend.dockerfile.gotext import decode, parse_bool
-from bknb.frontend.dockerfile.image import ImageConfig
+from bknb.frontend.dockerfile.archives import is_archive
+from bknb.frontend.dockerfile.folders import DOCKERIGNORE, follow_paths, read_patterns
+from bknb.frontend.dockerfile.gotext import parse_bool
+from bknb.frontend.dockerfile.named import NamedContext, git_context
 from bknb.frontend.dockerfile.options import FrontendOptions
 from bknb.frontend.dockerfile.places import wrapped
-from bknb.llb.graph import Constraints, Defaults, Edges, Output, Pending
-from bknb.llb.vertex import SourceInfo, Vertex
-from bknb.patterns import PatternError, read_ignore_file
+from bknb.llb.vertex import SourceInfo
 from bknb.platforms import Platform
 from bknb.protocols import Bridge, FrontendRequest, ImageConfigAnswer, Ref
 from bknb.reference import Reference
-
-_DOCKERIGNORE: Final = ".dockerignore"
-_MAX_RECURSION: Final = 10
-_MAGIC: Final = (b"BZh", b"\x1f\x8b\x08", b"\xfd7zXZ\x00")
-
-
-class LateLocal(Pending):
-    """A local source whose paths are known only when every stage has been lowered."""
-
-    __slots__ = ("make_state", "output")
-
-    def __init__(self, make_state: Callable[[], llb.State]) -> None:
-        super().__init__(Constraints())
-        self.make_state = make_state
-        self.output = Output(self)
-
-    def sources(self) -> Iterable[Output]:
-        return ()
-
-    def make(self, edges: Edges, defaults: Defaults) -> Vertex:
-        output = self.make_state().output
-        assert output is not None
-        return output.pending.make(edges, defaults)
-
-
-def follow_paths(paths: Iterable[str]) -> list[str]:
-    """The paths that a local source is narrowed to; none where the whole is needed."""
-    found = set(paths)
-    if "/" in found:
-        return []
-    return sorted(
-        (posixpath.normpath(path.lstrip("/") or ".") for path in found),
-        key=lambda path: path.encode("utf-8", "surrogateescape"),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +54,7 @@ class Contexts:
         self._opts = dict(request.opts)
         self._main: _Main | None = None
         self._ignore: bytes | None = None
-        self._ignore_name = _DOCKERIGNORE
+        self._ignore_name = DOCKERIGNORE
         self._answers: dict[tuple[object, ...], ImageConfigAnswer] = {}
         self._asking: dict[tuple[object, ...], asyncio.Lock] = {}
 
@@ -165,7 +127,7 @@ class Contexts:
                 data = await self.bridge.read_file(ref, name)
                 if data is None and posixpath.basename(name) == "Dockerfile":
                     data = await self.bridge.read_file(ref, _join(posixpath.dirname(name), "dockerfile"))
-                ignore = await self.bridge.read_file(ref, name + _DOCKERIGNORE)
+                ignore = await self.bridge.read_file(ref, name + DOCKERIGNORE)
         except DockerfileError:
             raise
         except BknbError as error:
@@ -173,12 +135,12 @@ class Contexts:
         if data is None:
             raise DockerfileError(f"failed to read dockerfile: open {name}: no such file or directory")
         if ignore is not None:
-            self._ignore, self._ignore_name = ignore, name + _DOCKERIGNORE
+            self._ignore, self._ignore_name = ignore, name + DOCKERIGNORE
         return Entrypoint(SourceInfo(name, data, "Dockerfile", state.edge()), ignore)
 
     def _local_dockerfile(self, main: _Main) -> llb.State:
         name = main.filename
-        names = [name, name + _DOCKERIGNORE]
+        names = [name, name + DOCKERIGNORE]
         if posixpath.basename(name) == "Dockerfile":
             names.append(_join(posixpath.dirname(name), "dockerfile"))
         return llb.local(
@@ -214,13 +176,13 @@ class Contexts:
             state = llb.local(
                 main.local_name,
                 session=self.options.session_of(main.local_name, self.bridge.session_id),
-                follow_paths=[_DOCKERIGNORE],
-                shared_key_hint=f"{main.local_name}-{_DOCKERIGNORE}",
+                follow_paths=[DOCKERIGNORE],
+                shared_key_hint=f"{main.local_name}-{DOCKERIGNORE}",
                 differ="none",
-                shown=f"[internal] load {_DOCKERIGNORE}",
+                shown=f"[internal] load {DOCKERIGNORE}",
             )
-            self._ignore = await self.read(state, _DOCKERIGNORE) or b""
-        return _read_patterns(self._ignore, self._ignore_name)
+            self._ignore = await self.read(state, DOCKERIGNORE) or b""
+        return read_patterns(self._ignore, self._ignore_name)
 
     # --- named contexts ---
 
@@ -254,147 +216,6 @@ class Contexts:
         return self._answers[key]
 
 
-class NamedContext:
-    """One of the request's ``context:NAME`` options."""
-
-    def __init__(
-        self, contexts: Contexts, given: str, name: str, key: str, platform: Platform | None
-    ) -> None:
-        self.contexts = contexts
-        self.given = given
-        self.name = name
-        self.key = key
-        self.platform = platform
-
-    async def load(self, paths: Callable[[], Iterable[str]]) -> tuple[llb.State, ImageConfig | None]:
-        """The state of it, and the image's config if it is one.
-
-        Args:
-            paths: the paths of it that are used, asked for at the end.
-
-        Raises:
-            DockerfileError: it is wrong.
-        """
-        scheme, colon, rest = self.given.partition(":")
-        if not colon:
-            raise DockerfileError(f"invalid context specifier {self.given} for {self.key}")
-        match "git" if scheme.startswith("git@") else scheme:
-            case "docker-image":
-                return await self._image(rest.removeprefix("//"))
-            case "git":
-                return self._git(), None
-            case "http" | "https":
-                return git_context(self.given) or llb.http(
-                    self.given, filename="context", name=f"[context {self.key}] {self.given}"
-                ), None
-            case "oci-layout":
-                return await self._layout(rest.removeprefix("//"))
-            case "local":
-                return await self._local(rest, paths), None
-            case "input":
-                return self._input(rest)
-            case _:
-                raise DockerfileError(f"unsupported context source {scheme} for {self.key}")
-
-    async def _image(self, given: str) -> tuple[llb.State, ImageConfig | None]:
-        if given == "scratch":
-            return llb.scratch(), None
-        try:
-            reference = str(Reference.parse(given))
-        except InvalidReference as error:
-            raise DockerfileError(str(error)) from None
-        answer = await self.contexts.resolve_image(
-            reference,
-            self.platform,
-            self.contexts.options.resolve_mode,
-            f"[context {self.key}] load metadata for {given}",
-        )
-        config = ImageConfig.parse(answer.config)
-        config.created = ""
-        constraints = Constraints(platform=self.platform, name=f"[context {self.key}] {answer.reference}")
-        state = llb.image(
-            answer.reference, constraints=replace(constraints, name=f"[context {self.key}] {given}")
-        )
-        return state.with_image_config(answer.config), config
-
-    def _git(self) -> llb.State:
-        state = git_context(self.given)
-        if state is None:
-            raise DockerfileError(f"invalid git context {self.given}")
-        return state
-
-    async def _layout(self, given: str) -> tuple[llb.State, ImageConfig | None]:
-        store, at, digest = given.partition("@")
-        if not at:
-            raise DockerfileError(f'oci-layout reference "{given}" has no digest')
-        try:
-            shown = str(replace(Reference.parse(f"{self.name}@{digest}")))
-        except InvalidReference as error:
-            raise DockerfileError(f'could not parse oci-layout reference "{given}": {error}') from None
-        store = (
-            store.rpartition("/")[0] + store[store.rfind("/") :].partition(":")[0] if ":" in store else store
-        )
-        session = self.contexts.bridge.session_id
-        answer = await self.contexts.resolve_image(
-            shown, self.platform, "", f"[context {self.key}] load metadata for {shown}", store
-        )
-        config = ImageConfig.parse(answer.config)
-        name = f"[context {self.key}] OCI load from client"
-        constraints = Constraints(platform=self.platform, name=name)
-        state = llb.oci_layout(shown, session=session, store=store, constraints=constraints)
-        return state.with_image_config(answer.config), config
-
-    async def _local(self, name: str, paths: Callable[[], Iterable[str]]) -> llb.State:
-        contexts = self.contexts
-        session = contexts.options.session_of(name, contexts.bridge.session_id)
-        shared = contexts.request.opts.get(f"sharedkey:localdir:{self.key}", "")
-        look = llb.local(
-            name,
-            session=session,
-            follow_paths=[_DOCKERIGNORE],
-            shared_key_hint=f"context:{self.key}-{_DOCKERIGNORE}",
-            differ="none",
-            shown=f"[context {self.key}] load {_DOCKERIGNORE}",
-        )
-        exclude = _read_patterns(await contexts.read(look, _DOCKERIGNORE) or b"", _DOCKERIGNORE)
-
-        def make() -> llb.State:
-            return llb.local(
-                name,
-                session=session,
-                shared_key_hint=f"context:{self.key}-{shared}",
-                exclude=exclude,
-                follow_paths=follow_paths(paths()),
-                shown=f"[context {self.key}] load from client",
-            )
-
-        return llb.State().with_output(LateLocal(make).output)
-
-    def _input(self, name: str) -> tuple[llb.State, ImageConfig | None]:
-        request = self.contexts.request
-        if name not in request.inputs:
-            raise DockerfileError(f"invalid input {name} for {self.key}")
-        state = llb.State.from_edge(request.inputs[name])
-        metadata = request.opts.get(f"input-metadata:{name}")
-        if metadata is None:
-            return state, None
-        config = _input_config(metadata)
-        if config is None:
-            return state, None
-        return state.with_image_config(config), ImageConfig.parse(config)
-
-
-def _input_config(metadata: str) -> bytes | None:
-    import base64
-    import binascii
-
-    try:
-        found = json.loads(metadata).get("containerimage.config")
-        return None if found is None else base64.b64decode(found, validate=True)
-    except (ValueError, AttributeError, TypeError, binascii.Error) as error:
-        raise DockerfileError(f"failed to parse input metadata {metadata}: {error}") from None
-
-
 class _Solved:
     """A state solved for reading a file of it; the Ref is released at the end."""
 
@@ -415,51 +236,3 @@ class _Solved:
 
 def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
-
-
-def _read_patterns(data: bytes, name: str) -> list[str]:
-    try:
-        return read_ignore_file(decode(data))
-    except PatternError as error:
-        raise DockerfileError(f"failed parsing {name}: {error}") from None
-
-
-def git_context(given: str, *, keep_git: bool = False, mtime: str = "") -> llb.State | None:
-    """The repository that a context is, or None."""
-    found = parse_git_ref(given)
-    if found is None:
-        return None
-    options = llb.GitOptions(
-        ref=found.ref,
-        subdir=found.subdir,
-        keep_git_dir=keep_git or found.keep_git_dir is True,
-        checksum=found.checksum,
-        skip_submodules=found.submodules is False,
-        mtime=found.mtime or mtime,
-        fetch_by_commit=found.fetch_by_commit,
-    )
-    return llb.git(found.remote, "", options, name=f"[internal] load git source {given}")
-
-
-def is_archive(header: bytes) -> bool:
-    """Whether a file begins as an archive that a context may be."""
-    if header.startswith(_MAGIC):
-        return True
-    try:
-        tarfile.TarInfo.frombuf(header[:512].ljust(512, b"\0"), "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return False
-    return True
-
-
-def newest_file(data: bytes) -> int | None:
-    """The time (unix seconds) of an archive's newest regular file; None if there is none, or no archive."""
-    newest: int | None = None
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:*") as archive:
-            for member in archive:
-                if member.isreg() and (newest is None or member.mtime > newest):
-                    newest = int(member.mtime)
-    except (tarfile.TarError, EOFError, OSError, ValueError):
-        return None
-    return newest

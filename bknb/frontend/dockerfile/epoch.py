@@ -8,8 +8,9 @@ from typing import Final
 from bknb import llb
 from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile import ast
+from bknb.frontend.dockerfile.archives import newest_file
 from bknb.frontend.dockerfile.args import Expand
-from bknb.frontend.dockerfile.contexts import Contexts, newest_file
+from bknb.frontend.dockerfile.contexts import Contexts
 from bknb.frontend.dockerfile.copy import http_filename, parse_checksum
 from bknb.frontend.dockerfile.gitref import is_http_source, parse_git_ref
 from bknb.frontend.dockerfile.gotext import equal_fold

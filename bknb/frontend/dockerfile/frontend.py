@@ -11,6 +11,7 @@ from bknb.digest import Digest
 from bknb.errors import BknbError, DefinitionError, DockerfileError, Range
 from bknb.frontend.dockerfile import ast, directives
 from bknb.frontend.dockerfile.args import Platforms, default_args, meta_args
+from bknb.frontend.dockerfile.connect import build_stages, connect_stages, find_target
 from bknb.frontend.dockerfile.contexts import Contexts
 from bknb.frontend.dockerfile.epoch import resolve_epoch
 from bknb.frontend.dockerfile.gotext import trim_space
@@ -20,13 +21,7 @@ from bknb.frontend.dockerfile.lower import Lowering
 from bknb.frontend.dockerfile.options import FrontendOptions
 from bknb.frontend.dockerfile.parser import parse
 from bknb.frontend.dockerfile.resolve import resolve_stages
-from bknb.frontend.dockerfile.stages import (
-    BuildStage,
-    Conversion,
-    build_stages,
-    connect_stages,
-    find_target,
-)
+from bknb.frontend.dockerfile.stages import BuildStage, Conversion
 from bknb.frontend.dockerfile.syntax import runs_built_in
 from bknb.frontend.dockerfile.words import Lex
 from bknb.llb import Edge, SourceInfo

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bknb.errors import BknbError, DockerfileError, Range
+from bknb.errors import BknbError, BuildCancelled, DockerfileError, Range
 
 
 def located(error: BknbError, ranges: tuple[Range, ...]) -> DockerfileError:
-    """An error with one more place; one of another kind becomes a Dockerfile's, with its words."""
+    """An error with one more place; one of another kind becomes a Dockerfile's, with its words; not a stop."""
+    if isinstance(error, BuildCancelled):
+        raise error
     if isinstance(error, DockerfileError):
         found = error
     else:

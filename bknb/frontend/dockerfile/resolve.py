@@ -9,18 +9,12 @@ from bknb import llb
 from bknb.digest import Digest
 from bknb.errors import BknbError, DockerfileError
 from bknb.frontend.dockerfile import ast
-from bknb.frontend.dockerfile.contexts import NamedContext
+from bknb.frontend.dockerfile.connect import add_triggers, parse_reference, reachable
 from bknb.frontend.dockerfile.image import ImageConfig
+from bknb.frontend.dockerfile.named import NamedContext
 from bknb.frontend.dockerfile.naming import step_name
 from bknb.frontend.dockerfile.places import located, wrapped
-from bknb.frontend.dockerfile.stages import (
-    SCRATCH,
-    BuildStage,
-    Conversion,
-    add_triggers,
-    parse_reference,
-    reachable,
-)
+from bknb.frontend.dockerfile.stages import SCRATCH, BuildStage, Conversion
 from bknb.frontend.dockerfile.suggest import search
 from bknb.llb.graph import Constraints
 from bknb.llb.vertex import Location
@@ -86,7 +80,8 @@ async def _resolve_bases(conversion: Conversion, needed: set[BuildStage]) -> Non
     answers: dict[BuildStage, _Answer] = {}
     try:
         async with asyncio.TaskGroup() as group:
-            for stage, wanted in waiting:
+            # Of several wrong bases BuildKit mostly tells the last: Go runs the newest goroutine first.
+            for stage, wanted in waiting[-1:] + waiting[:-1]:
                 group.create_task(_look_up(conversion, stage, wanted, answers))
     except BaseExceptionGroup as errors:
         raise _first(errors) from None

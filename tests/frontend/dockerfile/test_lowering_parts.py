@@ -6,10 +6,11 @@ import pytest
 
 from bknb.errors import DockerfileError, Range
 from bknb.frontend.dockerfile import ospath
+from bknb.frontend.dockerfile.archives import is_archive, newest_file
 from bknb.frontend.dockerfile.chmod import check_symbolic_mode
-from bknb.frontend.dockerfile.contexts import follow_paths, is_archive, newest_file
 from bknb.frontend.dockerfile.copy import http_filename, parse_checksum
 from bknb.frontend.dockerfile.expose import parse_ports
+from bknb.frontend.dockerfile.folders import follow_paths
 from bknb.frontend.dockerfile.gitref import is_http_source, parse_git_ref
 from bknb.frontend.dockerfile.image import EnvList, ImageConfig
 from bknb.frontend.dockerfile.naming import step_name, summary
@@ -74,7 +75,7 @@ def test_symbolic_modes(text: str) -> None:
 @pytest.mark.parametrize("text", ["u", "z+x", "u+x,", "u+y", "", "9"])
 def test_what_is_no_mode(text: str) -> None:
     """And what it does not."""
-    with pytest.raises(ValueError, match="^(invalid syntax)?$"):
+    with pytest.raises(ValueError, match=r"^(invalid syntax)?$"):
         check_symbolic_mode(text)
 
 
