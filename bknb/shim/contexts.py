@@ -17,10 +17,11 @@ from typing import Any
 from bknb import beneath
 from bknb.shim import mounts as trees
 from bknb.shim import tarsum
+from bknb.shim.owners import OnDisk, Owners
 from bknb.shim.server import Context, Failure
 
 CHUNK = 1 << 20
-_IGNORED_XATTRS = ("com.apple.", "security.selinux", "system.")
+_IGNORED_XATTRS = ("com.apple.", "security.selinux", "system.", "user.bknb.")
 
 
 def sync(
@@ -46,6 +47,7 @@ def sync(
         (of header and bytes, see `tarsum`; "" for others), xattrs (name to hex).
     """
     done: list[Any] = []
+    owners = context.server.owners
     root = beneath.open_root(source)
     try:
         with trees.open_tree(context, target) as tree:
@@ -57,7 +59,7 @@ def sync(
             for path, link in copy:
                 context.check()
                 try:
-                    entry = _link(root, tree.fd, path, link) if link else _copy(root, tree.fd, path, buffer)
+                    entry = _link(root, tree.fd, path, link) if link else _copy(root, tree.fd, path, buffer, owners)
                 except FileNotFoundError as error:
                     if beneath.exists(root, path):
                         raise Failure(
@@ -76,13 +78,13 @@ def sync(
     return done
 
 
-def _copy(root: int, target: int, path: str, buffer: bytearray) -> list[Any]:
+def _copy(root: int, target: int, path: str, buffer: bytearray, owners: Owners) -> list[Any]:
     above, name = beneath.parent(root, path)
     try:
         info = os.stat(name, dir_fd=above, follow_symlinks=False)
         _clear(target, path, info.st_mode)
         if modes.S_ISREG(info.st_mode):
-            return _copy_file(above, name, target, path, buffer)
+            return _copy_file(above, name, target, path, buffer, owners)
         linkname, device, size = "", 0, 0
         if modes.S_ISDIR(info.st_mode):
             if not beneath.exists(target, path):
@@ -94,14 +96,20 @@ def _copy(root: int, target: int, path: str, buffer: bytearray) -> list[Any]:
             beneath.mknod(target, path, modes.S_IFREG | 0o600)
         else:
             device = info.st_rdev if not modes.S_ISFIFO(info.st_mode) else 0
-            beneath.mknod(target, path, info.st_mode, device)
-        _finish(target, path, info)
+            holder, word = _parent(target, path)
+            try:
+                owners.make_device(holder, word, info.st_mode, device)
+            finally:
+                os.close(holder)
+        _finish(owners, target, path, info)
         return [path, info.st_mode, size, linkname, device, _signature(info), "", {}]
     finally:
         os.close(above)
 
 
-def _copy_file(above: int, name: str, target: int, path: str, buffer: bytearray) -> list[Any]:
+def _copy_file(
+    above: int, name: str, target: int, path: str, buffer: bytearray, owners: Owners
+) -> list[Any]:
     fd = beneath.child(above, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         info = os.fstat(fd)
@@ -111,11 +119,14 @@ def _copy_file(above: int, name: str, target: int, path: str, buffer: bytearray)
             size, digest = _copy_bytes(fd, out, buffer, _header(info, info.st_size, xattrs))
             if size != info.st_size:  # it was written to meanwhile: its header has another size
                 digest = _hash_again(out, buffer, _header(info, size, xattrs))
-            os.fchown(out, 0, 0)
-            os.fchmod(out, modes.S_IMODE(info.st_mode))
-            os.utime(out, ns=(info.st_mtime_ns, info.st_mtime_ns))
+            if isinstance(owners, OnDisk):
+                os.fchown(out, 0, 0)
+                os.fchmod(out, modes.S_IMODE(info.st_mode))
+                os.utime(out, ns=(info.st_mtime_ns, info.st_mtime_ns))
         finally:
             os.close(out)
+        if not isinstance(owners, OnDisk):
+            _finish(owners, target, path, info)
         return [path, info.st_mode, size, "", 0, _signature(info), digest, xattrs]
     finally:
         os.close(fd)
@@ -189,12 +200,18 @@ def _clear(target: int, path: str, mode: int) -> None:
         beneath.remove(target, path)
 
 
-def _finish(target: int, path: str, info: os.stat_result) -> None:
-    above, name = beneath.parent(target, path)
+def _parent(target: int, path: str) -> tuple[int, str]:
+    """The directory that holds a path, readable, as `Owners` wants it, and the name in it ("." for the root)."""
+    directory, name = beneath.split(path)
+    return beneath.open(target, directory, os.O_RDONLY | os.O_DIRECTORY), name or "."
+
+
+def _finish(owners: Owners, target: int, path: str, info: os.stat_result) -> None:
+    above, name = _parent(target, path)
     try:
-        os.chown(name, 0, 0, dir_fd=above, follow_symlinks=False)
+        owners.own(above, name, 0, 0)
         if not modes.S_ISLNK(info.st_mode):
-            os.chmod(name, modes.S_IMODE(info.st_mode), dir_fd=above)
+            owners.set_mode(above, name, modes.S_IMODE(info.st_mode))
         os.utime(name, ns=(info.st_mtime_ns, info.st_mtime_ns), dir_fd=above, follow_symlinks=False)
     finally:
         os.close(above)
