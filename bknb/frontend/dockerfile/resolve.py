@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final
 
 from bknb import llb
@@ -84,10 +85,20 @@ async def _resolve_bases(conversion: Conversion, needed: set[BuildStage]) -> Non
             for stage, wanted in waiting[-1:] + waiting[:-1]:
                 group.create_task(_look_up(conversion, stage, wanted, answers))
     except BaseExceptionGroup as errors:
+        # What was found all the same is still checked: its warnings are told beside the error.
+        with contextlib.suppress(DockerfileError):
+            _settle_all(conversion, waiting, answers)
         raise _first(errors) from None
-    # Steps are counted and named in the file's order, whichever answer came first.
+    _settle_all(conversion, waiting, answers)
+
+
+def _settle_all(
+    conversion: Conversion, waiting: list[tuple[BuildStage, bool]], answers: dict[BuildStage, _Answer]
+) -> None:
+    """Steps are counted and named in the file's order, whichever answer came first."""
     for stage, wanted in waiting:
-        _settle(conversion, stage, wanted, answers[stage])
+        if stage in answers:
+            _settle(conversion, stage, wanted, answers[stage])
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
