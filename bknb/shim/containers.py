@@ -72,6 +72,8 @@ def run(
         for tree in trees:
             container.place(tree)
         created = stubs.missing(rootfs, stub_paths, recursive=stub_recursive)
+        if context.server.isolated:
+            stubs.make_usual(rootfs)
         who = _user(context, rootfs, user)
         if not beneath.exists(rootfs, cwd, follow=True):
             users.working_directory(rootfs, cwd, who[0], who[1])

@@ -11,6 +11,18 @@ from bknb import beneath
 ALWAYS = ("/etc/resolv.conf", "/etc/hosts")
 
 
+USUAL = ("dev", "etc", "proc", "sys")
+
+
+def make_usual(root: int) -> None:
+    """Make the directories that every runtime makes and leaves; each would choose a mode of its own."""
+    for name in USUAL:
+        try:
+            os.mkdir(name, 0o755, dir_fd=root)
+        except OSError:
+            continue  # it is there, or nothing can be made; the runtime will say so if it matters
+
+
 def missing(root: int, destinations: Sequence[str], *, recursive: bool) -> list[str]:
     """Which mount points are not there yet, deepest first; `recursive` includes what is missing above."""
     found: list[str] = []

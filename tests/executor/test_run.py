@@ -51,6 +51,15 @@ async def test_what_is_written(runner: Any) -> None:
     assert not {"hosts", "resolv.conf"} & {path.name for path in (runner.upper / "etc").iterdir()}
 
 
+async def test_usual_directories(runner: Any) -> None:
+    """What a root lacks is made alike by every runtime, so that layers do not depend on it."""
+    await runner.sh("true")
+    made = {
+        path.name: oct(path.stat().st_mode & 0o7777) for path in runner.upper.iterdir() if path.name != "etc"
+    }
+    assert made == {"dev": "0o755", "proc": "0o755", "sys": "0o755"}
+
+
 async def test_users(runner: Any) -> None:
     """By name, with the groups that list it; by numbers; with a group named."""
     found = [
