@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bknb.errors import DefinitionError
-from bknb.llb.marshal import merge_metadata, vertex
+from bknb.llb.marshal import MAX_BYTES, merge_metadata, vertex
 from bknb.llb.ops import Op
 from bknb.llb.vertex import Edge, LinuxResources, Location, OpMetadata, ProgressGroup, Vertex
 from bknb.platforms import Platform
@@ -250,9 +250,14 @@ def build(head: Output, defaults: Defaults) -> tuple[Edge, Edges]:
     """
     edges = Edges()
     head = _settled(head)
+    size = 0
     for pending in order(head.pending):
         if not isinstance(pending, Deferred):
-            edges.add(pending, pending.make(edges, defaults))
+            made = pending.make(edges, defaults)
+            edges.add(pending, made)
+            size += len(made.data)
+            if size > MAX_BYTES:
+                raise DefinitionError(f"the graph takes more than {MAX_BYTES >> 20} MiB", made.digest)
     return edges.of(head), edges
 
 

@@ -18,6 +18,9 @@ NOT_ENV: Final = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_ST
 
 Expand = Callable[[str], str]
 
+# Of all defaults together, expanded; BuildKit has no limit.
+_MAX_CHARACTERS: Final = 32 << 20
+
 # What gives a word another text: variables, quotes, escapes (of both kinds), bytes that are not UTF-8.
 _SPECIAL: Final = re.compile("[^\\x00-\\x7f]|[$\"'\\\\`]")
 
@@ -76,6 +79,7 @@ def meta_args(
     """
     args = dict(defaults)
     infos: dict[str, ArgInfo] = {}
+    spent = 0
     for instruction in instructions:
         for definition in instruction.args:
             value, deps = definition.value, frozenset[str]()
@@ -87,6 +91,10 @@ def meta_args(
                 except DockerfileError as error:
                     raise located(error, instruction.ranges) from None
                 value, deps = result.text, frozenset(result.matched)
+                spent += len(value)
+                if spent > _MAX_CHARACTERS:
+                    message = f"expanded variables take more than {_MAX_CHARACTERS >> 20} MiB"
+                    raise DockerfileError(message, instruction.ranges)
                 if definition.key in deps:
                     older = infos.get(definition.key)
                     deps = (deps - {definition.key}) | (older.deps if older else frozenset())

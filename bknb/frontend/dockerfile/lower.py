@@ -63,6 +63,7 @@ class Lowering:
     def name(self, stage: BuildStage, step: Step, text: str, *, platform: Platform | None) -> str:
         """The name of a stage's next step; the platform counts where results are named by it."""
         platform = platform if self.multi else None
+        self.conversion.spend(text)
         return step_name(stage, text, on_build=step.on_build, platform=platform, env=self.env(stage))
 
     @property
@@ -90,6 +91,7 @@ class Lowering:
         """Add a line to the image's history."""
         epoch = self.conversion.epoch
         created = "" if epoch is None else _utc(epoch)
+        self.conversion.spend(text)
         stage.image.history.append(History(text, created, "", HISTORY_COMMENT, not layer))
 
     # --- stages ---
@@ -171,7 +173,7 @@ class Lowering:
                 self.report_unset(stage, step, getattr(error, "unmatched", ()), lint)
                 raise
             self.report_unset(stage, step, result.unmatched, lint)
-            return result.text
+            return self.conversion.spend(result.text)
 
         return expand_word
 

@@ -30,6 +30,7 @@ from bknb.platforms import Platform
 
 SCRATCH: Final = "scratch"
 _MAX_COMPARISONS: Final = 100_000
+_MAX_CHARACTERS: Final = 32 << 20
 
 
 @dataclass(slots=True)
@@ -208,6 +209,7 @@ class Conversion:
     stages: StageList = field(default_factory=StageList)
     origins: list[tuple[Pending, Origin]] = field(default_factory=list)
     comparisons: int = 0
+    characters: int = 0
 
     def hint(self, name: str, known: Collection[str]) -> str:
         """The known name nearest to one that is not, or "".
@@ -217,6 +219,18 @@ class Conversion:
         """
         self.comparisons += len(known)
         return search(name, known) if self.comparisons <= _MAX_COMPARISONS else ""
+
+    def spend(self, text: str) -> str:
+        """Count a text that was made, and give it back.
+
+        Raises:
+            DockerfileError: all of them are longer than any build needs: a few lines can ask for terabytes
+                (``ENV a=$a$a``).
+        """
+        self.characters += len(text)
+        if self.characters > _MAX_CHARACTERS:
+            raise DockerfileError(f"expanded variables take more than {_MAX_CHARACTERS >> 20} MiB")
+        return text
 
     def note(self, stage: BuildStage, command: str, ranges: tuple[Range, ...], state: llb.State) -> None:
         """Remember what the newest vertex of a state was made for."""

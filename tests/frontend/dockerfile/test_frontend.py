@@ -298,6 +298,20 @@ def test_two_thousand_instructions_take_seconds(name: str) -> None:
     assert time.monotonic() - start < 15
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM alpine\nENV a=0123456789abcdef\n" + "ENV a=$a$a$a$a$a$a$a$a\n" * 6 + "LABEL l$a=$a\n" * 500,
+        "FROM alpine\nENV a=0123456789abcdef\n" + "ENV a=$a$a$a$a$a$a$a$a\n" * 5 + "RUN $a\n" * 2_000,
+        "ARG a=0123456789abcdef\n" + "ARG a=$a$a$a$a$a$a$a$a\n" * 6 + "ARG b=$a\n" * 500 + "FROM alpine\n",
+    ],
+)
+def test_a_few_lines_cannot_ask_for_terabytes(text: str) -> None:
+    """What variables expand to is bounded for a whole file, and so is the graph."""
+    with pytest.raises(DockerfileError, match="MiB|longer than"):
+        solve(text)
+
+
 def test_scratch_gives_no_edge() -> None:
     """Nothing on nothing."""
     result = solve("FROM scratch\nENV A=1\n")
