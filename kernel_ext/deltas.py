@@ -108,8 +108,8 @@ def _id(digest: Digest) -> str:
 
 
 def _head(view: BuildView, now: float) -> Message:
-    first = sentence.headline(view)
     counts = view.counts()
+    first = sentence.headline(view, counts=counts)
     return {
         "state": str(first.state),
         "sign": palette.LOOKS[first.state].sign,

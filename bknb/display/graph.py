@@ -75,10 +75,20 @@ def _node(cluster: object, box: Box, escape: object) -> None:
     cluster.node(f"n-{box.id}", label, fillcolor=look.fill, color=look.line, style=outline)  # type: ignore[attr-defined]
 
 
-def skeleton(plan: Plan) -> str:
-    """The graph in DOT without words or colours: the same for a build and for its rebuild."""
+Structure = tuple[tuple[tuple[str, int], ...], tuple[tuple[str, str], ...]]
+"""What a layout depends on: boxes with their lanes, and arrows. The same for a build and for its rebuild."""
+
+
+def structure(plan: Plan) -> Structure:
+    """The plan without words and states."""
+    return tuple((box.id, box.lane) for box in plan.boxes), tuple((a.source, a.target) for a in plan.arrows)
+
+
+def skeleton(found: Structure) -> str:
+    """A structure in DOT."""
     import graphviz
 
+    boxes, arrows = found
     graph = graphviz.Digraph(
         graph_attr={
             "rankdir": "LR",
@@ -89,13 +99,12 @@ def skeleton(plan: Plan) -> str:
         },
         node_attr={"shape": "box", "fixedsize": "true", "width": "2.2", "height": "0.6", "label": ""},
     )
-    for index in range(len(plan.lanes)):
-        with graph.subgraph(name=f"cluster_{index}") as cluster:
-            for box in plan.boxes:
-                if box.lane == index:
-                    cluster.node(f"n-{box.id}")
-    for arrow in plan.arrows:
-        graph.edge(f"n-{arrow.source}", f"n-{arrow.target}")
+    for lane in dict.fromkeys(lane for _, lane in boxes):
+        with graph.subgraph(name=f"cluster_{lane}") as cluster:
+            for name, home in boxes:
+                if home == lane:
+                    cluster.node(f"n-{name}")
+    graph.edges((f"n-{source}", f"n-{target}") for source, target in arrows)
     return str(graph.source)
 
 
@@ -104,17 +113,17 @@ def places(plan: Plan, command: str | None = None) -> Places | None:
     command = command or program()
     if command is None or not plan.boxes or len(plan.boxes) > LARGEST:
         return None
-    found = _run(command, skeleton(plan))
+    found = _run(command, structure(plan))
     return found if len(found) == len(plan.boxes) else None
 
 
 @functools.lru_cache(maxsize=64)
-def _run(command: str, source: str) -> Places:
+def _run(command: str, asked: Structure) -> Places:
     """One run of the program, remembered: a rebuild has the same graph, and so has the saved picture."""
     try:
         done = subprocess.run(
             [command, "-Tplain"],
-            input=source.encode("utf-8", "replace"),
+            input=skeleton(asked).encode("utf-8", "replace"),
             capture_output=True,
             timeout=TIMEOUT,
             start_new_session=True,

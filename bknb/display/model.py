@@ -126,6 +126,8 @@ class StepView:
     @property
     def keys(self) -> tuple[str, ...]:
         """The cache keys that were asked for, cheap ones first; causes that are no digests are not keys."""
+        if not self.decisions:
+            return ()
         asked = (d for d in self.decisions if d.phase in (Phase.KEY, Phase.CONTENT))
         causes = (cause for decision in asked for cause in decision.causes)
         return tuple(dict.fromkeys(cause for cause in causes if cause.startswith(("sha256:", "random:"))))
@@ -137,6 +139,8 @@ class StepView:
 
     @property
     def waits(self) -> tuple[Wait, ...]:
+        if not self.decisions:
+            return ()
         done: list[Wait] = []
         for decision in sorted(self.decisions, key=lambda d: (d.time, d.sequence)):
             if decision.phase is not Phase.WAIT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bknb.display import amounts
@@ -28,9 +29,17 @@ class Headline:
         return " · ".join((f"{self.subject} {self.verdict}", *self.parts))
 
 
-def headline(view: BuildView, *, now: float | None = None) -> Headline:
-    """The first line for a build; `now` (unix seconds) gives a running one its time."""
-    counts = view.counts()
+def headline(
+    view: BuildView, *, now: float | None = None, counts: Mapping[State, int] | None = None
+) -> Headline:
+    """The first line for a build.
+
+    Args:
+        view: the build.
+        now: unix seconds; gives a running build its time.
+        counts: `view.counts()`, if they are at hand.
+    """
+    counts = view.counts() if counts is None else counts
     total = sum(counts.values())
     cached = sum(n for state, n in counts.items() if state.cached)
     subject = view.title or view.filename or "build"
@@ -42,7 +51,7 @@ def headline(view: BuildView, *, now: float | None = None) -> Headline:
         parts += [amounts.seconds(running)] if running is not None else []
         return Headline(State.RUNNING, subject, "is being built", tuple(parts))
     if view.cancelled:
-        done = sum(n for state, n in counts.items() if state.ended and state is not State.CANCELLED)
+        done = cached + counts.get(State.RAN, 0) + counts.get(State.MERGED, 0)
         kept = f"{amounts.count(done, 'finished step')} kept for the next build" if done else ""
         return Headline(State.CANCELLED, subject, f"was cancelled after {spent}", (kept,) if kept else ())
     if view.error or view.failed:
@@ -77,7 +86,8 @@ def explanation(view: BuildView) -> str:
     after = f"; {amounts.count(len(followers), 'step')} after it ran again" if followers else ""
     if after and len(causes) > 1:
         after = after.replace("after it", "after them")
-    return f"New or changed: {said}{after}."
+    anew = all(any(d.outcome == "ignored" for d in step.decisions) for step in causes)
+    return f"{'Run anew, as asked' if anew else 'New or changed'}: {said}{after}."
 
 
 def changed(view: BuildView) -> tuple[list[StepView], list[StepView]]:

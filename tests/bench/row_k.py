@@ -81,7 +81,7 @@ def floor(stream: Sequence[Event]) -> float:
     command = graph.program()
     if command is None:
         raise SystemExit("row k needs graphviz: apt-get install graphviz")
-    source = graph.skeleton(plan(fold_all(BuildView(), stream), fold_above=10_000)).encode()
+    source = graph.skeleton(graph.structure(plan(fold_all(BuildView(), stream), fold_above=10_000))).encode()
     begun = time.perf_counter()
     subprocess.run(
         [command, "-Tplain"], input=source, capture_output=True, check=True, start_new_session=True
