@@ -142,6 +142,8 @@ class FakeOperation:
         async def content(job: Job, ref: Ref | None) -> Digest:
             self.world.hashed[self.name] += 1
             await self.world.gate(f"hash:{self.name}")
+            if f"hash:{self.name}" in self.world.broken:
+                raise self.world.broken[f"hash:{self.name}"]
             assert isinstance(ref, FakeRef)
             return Digest.of_text(read(ref.value, part))
 

@@ -79,6 +79,18 @@ class _Record:
         self.digest = digest
 
 
+def scratch_digest(selectors: Sequence[ContentSelector]) -> Digest:
+    """The content key of an input that is empty: what `Tree.digest` is for one that is not.
+
+    Raises:
+        PathError: a query names anything but the root.
+    """
+    for selector in selectors:
+        if clean(selector.path):
+            raise PathError(f"{clean(selector.path)}: no such file or directory")
+    return Digest.of_text("\0".join([EMPTY] * max(len(selectors), 1)))
+
+
 def to_key(path: str) -> bytes:
     """A path as it is sorted: slashes are NULs."""
     return os.fsencode(path).replace(b"/", b"\0")

@@ -344,9 +344,11 @@ class Solver:
 
         It is done in a task of its own, so that a second interrupt does not stop it.
         """
+        clean_up = self._clean_up(job, succeeded=succeeded)
         try:
-            task = self._group.create_task(self._clean_up(job, succeeded=succeeded))
-        except RuntimeError:  # the solver itself is ending
+            task = self._group.create_task(clean_up)
+        except RuntimeError:  # the solver itself has ended
+            await clean_up
             return
         await asyncio.wait({task}, timeout=2 * CLEANUP_SECONDS)
 

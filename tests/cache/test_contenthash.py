@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from bknb.cache.contenthash import EMPTY, Entry, Tree, clean
+from bknb.cache.contenthash import EMPTY, Entry, Tree, clean, scratch_digest
 from bknb.digest import Digest
 from bknb.errors import PathError
 from bknb.keys import ContentSelector
@@ -101,6 +101,13 @@ def test_names_that_are_not_utf8() -> None:
     made = Tree.of([("/", FOLDER), ("/\udcff", file("1")), ("/é", file("2"))])
     assert made.checksum(ContentSelector("/\udcff")) == file("1").digest
     assert made.checksum(ContentSelector("/", include=("é",))) != EMPTY
+
+
+def test_nothing_at_all() -> None:
+    """Of an empty input only the root can be asked for."""
+    assert scratch_digest(()) == Digest.of_text(EMPTY)
+    with pytest.raises(PathError, match="/x: no such file or directory"):
+        scratch_digest([ContentSelector("/x")])
 
 
 def test_clean() -> None:
