@@ -13,7 +13,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from bknb import options as words
 from bknb.api import Build, Client, RunningBuild
 from bknb.api.request import redact
-from bknb.errors import BknbError, BuildError, UnsupportedError
+from bknb.errors import BknbError, BuildCancelled, BuildError, UnsupportedError
 from bknb.errors import UsageError as WrongWords
 from bknb.options import BuildOptions
 from bknb.protocols import Origin
@@ -187,6 +187,16 @@ class BknbMagics(Magics):
         return self._wait(found, running)
 
     def _wait(self, found: BuildOptions, running: RunningBuild) -> Build | None:
+        try:
+            return self._show(found, running)
+        except BuildCancelled:
+            raise
+        except (
+            KeyboardInterrupt
+        ):  # it came while the view was made or drawn, not while the build was waited for
+            raise running.stop() from None
+
+    def _show(self, found: BuildOptions, running: RunningBuild) -> Build | None:
         mode = found.progress if found.progress != "auto" else self.settings.progress
         if mode == "rawjson":
             raise WrongWords("--progress rawjson is for bknb build; in a cell, build.events has the same")
@@ -232,6 +242,13 @@ class BknbMagics(Magics):
             return act()
         except (WrongWords, UnsupportedError) as error:
             raise UsageError(error.message) from None
+        except KeyboardInterrupt as error:
+            stopped = (
+                error
+                if isinstance(error, BuildCancelled)
+                else BuildCancelled("Stopped before the build began.")
+            )
+            raise for_cell(stopped) from None
         except BknbError as error:
             if not self.settings.short_errors:
                 raise

@@ -41,7 +41,14 @@ class Build:
         self.events = events
         self.id = result.id
         """The id of its record."""
-        self.view: BuildView = fold_all(BuildView(), events)
+        self._view: BuildView | None = None
+
+    @property
+    def view(self) -> BuildView:
+        """The build as people see it, folded from its events when it is first asked for."""
+        if self._view is None:
+            self._view = fold_all(BuildView(), self.events)
+        return self._view
 
     # --- the result ---
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bknb.api.build import Build
 from bknb.builder.thread import Running
-from bknb.errors import BuildError
+from bknb.errors import BuildCancelled, BuildError
 from bknb.events import Event
 from bknb.options import BuildOptions
 from bknb.protocols import SolveRequest, SolveResult
@@ -55,6 +55,10 @@ class RunningBuild:
     def cancel(self) -> None:
         """Ask it to stop; returns at once."""
         self._running.cancel()
+
+    def stop(self) -> BuildCancelled:
+        """Ask it to stop and wait for the end; returns the error that says so, to be raised."""
+        return self._running.stop()
 
     def wait(self, on_tick: Callable[[], None] = lambda: None) -> Build:
         """Wait for the end.

@@ -41,6 +41,19 @@ class Running(Generic[T]):
         for task in self._task:
             task.cancel()
 
+    def stop(self, *, grace: float = 10.0) -> BuildCancelled:
+        """Cancel it and wait for the end of its clean-up; returns the error that says so, to be raised.
+
+        Args:
+            grace: seconds that the clean-up may take. A second interrupt ends the waiting too.
+        """
+        self.cancel()
+        clean = False
+        with contextlib.suppress(KeyboardInterrupt):
+            clean = self.finished.wait(grace)
+        text = "Build cancelled." if clean else "Build cancelled; its clean-up goes on in the background."
+        return BuildCancelled(text, clean=clean)
+
     def wait(self, on_tick: Callable[[], None], *, tick: float = 0.05, grace: float = 10.0) -> T:
         """Wait for the end, calling `on_tick` in between and once more at the end.
 
@@ -57,14 +70,7 @@ class Running(Generic[T]):
                 on_tick()
             return self.future.result()
         except KeyboardInterrupt:
-            self.cancel()
-            clean = False
-            with contextlib.suppress(KeyboardInterrupt):  # a second one: do not wait any longer
-                clean = self.finished.wait(grace)
-            raise BuildCancelled(
-                "Build cancelled." if clean else "Build cancelled; its clean-up goes on in the background.",
-                clean=clean,
-            ) from None
+            raise self.stop(grace=grace) from None
         except concurrent.futures.CancelledError:
             raise BuildCancelled() from None
         finally:

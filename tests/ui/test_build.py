@@ -31,7 +31,7 @@ FROM busybox
 COPY --from=build /app/app.txt /app.txt
 CMD ["cat", "/app.txt"]"""
 EDIT = "from pathlib import Path\nPath('hello/src/greeting.txt').write_text('hello again\\n');"
-LONG = "%%dockerfile\nFROM busybox\nRUN echo first > /a\nRUN echo started && sleep 600"
+LONG = "%%dockerfile\nFROM busybox\nRUN echo first > /a\nRUN echo sta''rted && sleep 600"
 
 
 @pytest.fixture
@@ -64,6 +64,8 @@ def test_first_build_rebuild_and_failure(lab: Lab, server: Server, sources: str)
         lab.run(index)
     assert "hello" in words(lab, 1) and "skipped" in words(lab, 1)
     assert "cached" in words(lab, 3)
+    assert 'echo "$name" > "$name.dep"' in words(lab, 1) or 'echo "fetching $na' in words(lab, 1), "no mathematics"
+    assert not lab.cell(1).locator("mjx-container").count()
     lab.shot("build_first", 1)
     lab.shot("build_rebuilt", 3)
     lab.run(4)
@@ -78,10 +80,11 @@ def test_the_stop_button(lab: Lab, server: Server, sources: str) -> None:
     lab.open("stop.ipynb")
     lab.run(0)
     lab.run(1, wait=False)
-    lab.cell(1).get_by_text("started").first.wait_for()
+    lab.cell(1).get_by_text("started", exact=True).first.wait_for()
     lab.shot("build_running", 1)
     lab.page.locator("[data-command='notebook:interrupt-kernel'], .jp-ToolbarButton [title^='Interrupt']").first.click()
     lab.done(1)
+    lab.cell(1).get_by_text("was cancelled").first.wait_for()
     assert "Build cancelled." in words(lab, 1)
     lab.shot("build_stopped", 1)
     lab.run(2)

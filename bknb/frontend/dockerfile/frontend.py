@@ -303,8 +303,10 @@ def _marshal(conversion: Conversion, target: BuildStage) -> tuple[Edge | None, M
     infos = {vertex.digest: VertexInfo("", "") for vertex in walk(edge.vertex)}
     for pending, origin in conversion.origins:
         if pending in edges:
-            info = VertexInfo(origin.stage, origin.command, origin.ranges)
-            infos[edges.vertex(pending).digest] = info
+            # A step that several stages share belongs to the first of them, from where the others take it.
+            digest = edges.vertex(pending).digest
+            if infos[digest].stage == "":
+                infos[digest] = VertexInfo(origin.stage, origin.command, origin.ranges)
     return edge, infos
 
 
