@@ -95,52 +95,13 @@ class ShimExecutor:
 
     def _request(self, found: Isolation, process: Process, bundle: str) -> dict[str, Any]:
         """The arguments of ``containers.run``."""
-        meta = process.meta
-        files: dict[str, str] = {}
-        env, places, rlimits = RUNTIME_ENV, [], []
-        if found.runtime == "bubblewrap":
-            command = bubblewrap.command(process, found)
-            places = bubblewrap.places(process, bundle)
-        elif found.runtime == "proot":
-            command = proot.command(process, found)
-        else:
-            command = runc.command(found, self.shim.directory, bundle, process.id)
-            group = self.shim.hello["group"]
-            filter = seccomp.default()
-            files["config.json"] = runc.config(process, found, bundle=bundle, group=group, filter=filter)
-        if found.runtime in ("bubblewrap", "proot"):
-            env = dict(entry.partition("=")[::2] for entry in (*meta.env, *process.env))
-            rlimits = [[r["type"], _signed(r["soft"]), _signed(r["hard"])] for r in runc.rlimits(process)]
-            if found.runtime == "proot":
-                env |= proot.environment(bundle)
-        trees = []
-        for mount, target in zip(process.mounts, runc.mount_targets(process), strict=True):
-            if runc.is_tmpfs(mount) and found.runtime != "proot":
-                continue
-            trees.append(
-                {
-                    "target": target,
-                    "mounts": [each.to_json() for each in mount.mounts],
-                    "selector": mount.selector,
-                    "readonly": mount.readonly,
-                    "data": mount.data,
-                    "owner_mode": mount.owner_mode,
-                    "socket": mount.socket,
-                }
-            )
-        resolv = process.resolv_conf
-        return {
+        meta, resolv = process.meta, process.resolv_conf
+        request: dict[str, Any] = {
             "id": process.id,
             "bundle": bundle,
-            "command": command,
-            "env": env,
-            "places": places,
-            "rlimits": rlimits,
-            "switch_user": found.runtime == "bubblewrap",
             "root": [mount.to_json() for mount in process.root],
-            "trees": trees,
-            "files": files
-            | {
+            "trees": _trees(process, every=found.runtime == "proot"),
+            "files": {
                 "hosts": etc.hosts(meta.hostname, _unique(meta.extra_hosts + process.extra_hosts)),
                 "resolv.conf": etc.resolv_conf(process.network) if resolv is None else resolv,
             },
@@ -149,7 +110,47 @@ class ShimExecutor:
             "stub_paths": [mount.dest for mount in process.mounts],
             "stub_recursive": meta.remove_mount_stubs_recursive,
             "runtime_state": f"{self.shim.directory}/{runc.STATE}",
+            "places": [],
+            "rlimits": [],
+            "switch_user": False,
         }
+        if found.runtime in ("crun", "runc"):
+            group, filter = self.shim.hello["group"], seccomp.default()
+            request["env"] = RUNTIME_ENV
+            request["command"] = runc.command(found, self.shim.directory, bundle, process.id)
+            request["files"]["config.json"] = runc.config(
+                process, found, bundle=bundle, group=group, filter=filter
+            )
+            return request
+        request["env"] = dict(entry.partition("=")[::2] for entry in (*meta.env, *process.env))
+        request["rlimits"] = [
+            [r["type"], _signed(r["soft"]), _signed(r["hard"])] for r in runc.rlimits(process)
+        ]
+        if found.runtime == "bubblewrap":
+            request["command"] = bubblewrap.command(process, found)
+            request["places"] = bubblewrap.places(process, bundle)
+            request["switch_user"] = True
+        else:
+            request["command"] = proot.command(process, found)
+            request["env"] |= proot.environment(bundle)
+        return request
+
+
+def _trees(process: Process, *, every: bool) -> list[dict[str, Any]]:
+    """What the shim puts in place; a tmpfs is made by the runtime itself, unless `every` one is wanted."""
+    return [
+        {
+            "target": target,
+            "mounts": [each.to_json() for each in mount.mounts],
+            "selector": mount.selector,
+            "readonly": mount.readonly,
+            "data": mount.data,
+            "owner_mode": mount.owner_mode,
+            "socket": mount.socket,
+        }
+        for mount, target in zip(process.mounts, runc.mount_targets(process), strict=True)
+        if every or not runc.is_tmpfs(mount)
+    ]
 
 
 def _signed(limit: int) -> int:

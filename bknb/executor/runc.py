@@ -8,6 +8,7 @@ executor/oci/spec_linux.go. Paths are those below the bundle directory, which th
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
@@ -127,9 +128,14 @@ def held(wanted: tuple[str, ...], isolation: Isolation) -> tuple[str, ...]:
     """Those capabilities that can be given: a sandbox may have taken some from root itself."""
     if isolation.tier != "root":
         return wanted  # a new user namespace has them all
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        bits = next((int(line.split()[1], 16) for line in status if line.startswith("CapBnd:")), -1)
+    bits = _bounding_set()
     return tuple(name for name in wanted if bits >> ALL_CAPABILITIES.index(name) & 1)
+
+
+@functools.cache
+def _bounding_set() -> int:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        return next((int(line.split()[1], 16) for line in status if line.startswith("CapBnd:")), -1)
 
 
 def cgroup_path(process: Process, group: str) -> str:

@@ -17,7 +17,8 @@ from typing import Any
 
 from bknb import beneath
 from bknb.shim import cgroups, mounts, stubs, users
-from bknb.shim.server import Before, Context, Failure, Server, children_of
+from bknb.shim.children import Before, children_of
+from bknb.shim.server import Context, Failure, Server
 
 LOG_LIMIT = 1 << 16
 GRACE = 1.5  # seconds that a runtime gets to tidy up after its container was killed
@@ -217,12 +218,12 @@ class _Container:
             bundle = ELSEWHERE if other else bundle
             before = Before(rlimits, who if other else None, (self.bundle, ELSEWHERE))
         words = self._words(command, who, bundle)
-        pid = server.spawn(words[0], words, env, dict(enumerate(fds)), before)
+        pid = server.children.spawn(words[0], words, env, dict(enumerate(fds)), before)
         for fd in fds:
             os.close(fd)  # so that the kernel sees the end of the output when the container has ended
         fds.clear()
         self.context.on_cancel(lambda: _kill(server, pid))
-        code, usage = server.wait(pid)
+        code, usage = server.children.wait(pid)
         self.context.on_cancel(None)
         self.context.check()
         return {
@@ -313,7 +314,7 @@ def _kill(server: Server, runtime: int) -> None:
     with it.
     """
     until = time.monotonic() + GRACE
-    while _alive(server, runtime):
+    while runtime in server.children.running:
         below = children_of(runtime)
         late = time.monotonic() > until
         for pid in [*below, runtime] if late or not below else below:
@@ -322,11 +323,6 @@ def _kill(server: Server, runtime: int) -> None:
             except ProcessLookupError:
                 continue
         time.sleep(0.005)
-
-
-def _alive(server: Server, pid: int) -> bool:
-    with server.lock:
-        return pid in server.children
 
 
 OPS: dict[str, Any] = {"run": run}

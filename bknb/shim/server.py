@@ -12,6 +12,7 @@ import select
 import sys
 
 from bknb.shim import calls, cgroups, namespaces, wire
+from bknb.shim.children import Children, children_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the module typing would be a fifth of the start
@@ -22,7 +23,6 @@ if TYPE_CHECKING:  # the module typing would be a fifth of the start
 
 NOUNS = ("mounts", "containers", "files", "trees", "contexts", "views")
 SWITCH_INTERVAL = 0.0005  # seconds: a container must not wait 5 ms for a thread that walks a tree
-STEP_UMASK = 0o022
 RECURSION = 100_000  # trees may be deep; Python's own calls take no C stack
 DEFAULT_ERROR = {
     "mounts": "SnapshotError",
@@ -32,37 +32,6 @@ DEFAULT_ERROR = {
     "contexts": "SourceError",
     "views": "PathError",
 }
-
-
-class Before:
-    """What a child does before it becomes another program, where posix_spawn does not do.
-
-    Attributes:
-        rlimits: (name, soft, hard) of each limit.
-        who: the user that it becomes, as (uid, gid, groups), or None.
-        moved: (directory, place): with another user, where a directory of ours is shown to it.
-    """
-
-    __slots__ = ("moved", "rlimits", "who")
-
-    def __init__(
-        self, rlimits: list[list[Any]], who: tuple[int, int, list[int]] | None, moved: tuple[str, str]
-    ) -> None:
-        self.rlimits = rlimits
-        self.who = who
-        self.moved = moved
-
-    def __call__(self) -> None:
-        """Do it, in the child."""
-        for name, soft, hard in self.rlimits:
-            resource.setrlimit(getattr(resource, name), (soft, hard))
-        if self.who is not None:
-            uid, gid, groups = self.who
-            calls.unshare(calls.CLONE_NEWNS)
-            calls.mount(*self.moved, None, calls.MS_BIND | calls.MS_REC)
-            os.setgroups(groups)
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
 
 
 class Failure(Exception):
@@ -119,7 +88,7 @@ class Server:
         group: name of the cgroup of all containers, "" where none can be made.
         entered: what namespaces there are.
         overlay_style: how overlays are mounted here, found out by `mounts`.
-        children: pids that some thread waits for; guarded by `lock`.
+        children: the programs that run.
     """
 
     def __init__(self, socket: int, state_dir: str, group: str, entered: namespaces.Entered) -> None:
@@ -131,7 +100,7 @@ class Server:
         self.litter = ""
         self.overlay_style = ""
         self.lock = _thread.allocate_lock()
-        self.children: set[int] = set()
+        self.children = Children()
         self._socket = _socket.socket(fileno=socket)
         self._sending = _thread.allocate_lock()
         self._running: dict[int, Context] = {}
@@ -312,104 +281,10 @@ class Server:
                 del self._running[number]
         self.send(answer)
 
-    # --- children ---
-
-    def spawn(
-        self, path: str, arguments: list[str], env: dict[str, str], fds: dict[int, int], before: Before | None
-    ) -> int:
-        """Start a program in a session of its own; `fds` maps its descriptors to ours. Returns its pid.
-
-        By posix_spawn, unless there is something to do before.
-        """
-        high = max([*fds.values(), *fds]) + 1
-        # Through high numbers first, so that no dup2 overwrites what a later one still needs.
-        moves = [(ours, high + offset) for offset, ours in enumerate(fds.values())]
-        moves += [(high + offset, theirs) for offset, theirs in enumerate(fds)]
-        with self.lock:
-            mask = os.umask(STEP_UMASK)  # of this thread, see _thread
-            try:
-                if before is not None:
-                    pid = _fork(before, path, arguments, env, moves)
-                else:
-                    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, *move) for move in moves]
-                    actions += [(os.POSIX_SPAWN_CLOSE, high + offset) for offset in range(len(fds))]
-                    pid = os.posix_spawn(
-                        path, arguments, env,
-                        file_actions=actions, setsid=True, setsigmask=(), setsigdef=(calls.SIGPIPE,),
-                    )  # fmt: skip
-            finally:
-                os.umask(mask)
-            self.children.add(pid)
-        return pid
-
-    def wait(self, pid: int) -> tuple[int, resource.struct_rusage]:
-        """Wait for a child; its exit code (negative for a signal) and what it and its children used."""
-        _, status, usage = os.wait4(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        with self.lock:
-            self.children.discard(pid)
-        if code < 0:
-            self.kill_orphans()
-        self.reap()
-        return code, usage
-
-    def kill_orphans(self) -> None:
-        """End what a killed runtime left behind: its container's init has become our child."""
-        for _ in range(100):
-            with self.lock:
-                found = [pid for pid in children_of(os.getpid()) if pid not in self.children]
-            if not found:
-                return
-            for pid in found:
-                try:
-                    os.kill(pid, calls.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            self.reap()
-            select.select([], [], [], 0.005)
-
-    def reap(self) -> None:
-        """Bury orphans that were given to us because we are PID 1."""
-        while True:
-            with self.lock:
-                try:
-                    found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                    if found is None or found.si_pid in self.children:
-                        return
-                    os.waitpid(found.si_pid, os.WNOHANG)
-                except ChildProcessError:
-                    return
-
 
 def private_directory(state_dir: str, watcher: int) -> str:
     """Where bundles lie if there is no tmpfs of our own; the watcher removes it."""
     return os.path.join(state_dir, f"shim-{watcher}")
-
-
-def _fork(
-    before: Before, path: str, arguments: list[str], env: dict[str, str], moves: list[tuple[int, int]]
-) -> int:
-    """Start a program the old way; the child does little more than system calls, since other threads exist."""
-    program = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # another user may not be able to reach its path
-    pid = os.fork()
-    if pid:
-        os.close(program)
-        return pid
-    try:
-        os.setsid()
-        above = os.dup2(program, max(max(move) for move in moves) + 1, inheritable=False)
-        for ours, theirs in moves:
-            os.dup2(ours, theirs, inheritable=True)
-        os.closerange(len(moves) // 2, above)
-        before()
-        import signal
-
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.execve(above, arguments, env)
-    except BaseException as error:
-        os.write(2, f"cannot start {path}: {error}\n".encode())
-    finally:
-        os._exit(126)
 
 
 def handler(op: str) -> Callable[..., Any]:
@@ -440,18 +315,6 @@ def where(error: BaseException) -> str:
     if trace is None:
         return "?"
     return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
-
-
-def children_of(pid: int) -> list[int]:
-    """The children of a process, of all its threads."""
-    found: list[int] = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
-                found += [int(word) for word in file.read().split()]
-    except (OSError, ValueError):
-        pass
-    return found
 
 
 def serve(socket: int, watcher: int, state_dir: str, group: str, entered: namespaces.Entered) -> None:
