@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from bknb.digest import Digest
+from bknb.errors import DefinitionError
 from bknb.events import DecisionEvent, Event, LogEvent, Outcome, VertexEvent
 from bknb.llb.marshal import vertex
 from bknb.llb.ops import ExecOp, Meta, Mount, Op, SourceOp
@@ -59,6 +60,7 @@ class World:
     running: int = 0
     most_running: int = 0
     nested: dict[str, list[Edge]] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
     says: dict[str, bytes] = field(default_factory=dict)
     count: int = 0
 
@@ -216,6 +218,8 @@ class FakeWorker:
 
     def resolve(self, vertex: Vertex) -> FakeOperation:
         kind, name, marks = decode(vertex)
+        if name in self.world.unknown:
+            raise DefinitionError(f"unknown op {name}")
         return FakeOperation(self.world, vertex, name, kind, marks)
 
     async def load(self, result: str) -> Ref | None:

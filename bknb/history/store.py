@@ -75,8 +75,8 @@ class History:
         while (work := self._work.get()) is not None:
             try:
                 work()
-            except StoreError as error:
-                self.failed = error
+            except Exception as error:  # a record that cannot be made must not keep the others from being
+                self.failed = error if isinstance(error, StoreError) else StoreError(f"no record: {error}")
 
     def flush(self) -> None:
         """Wait until everything that was given to the writer is done."""

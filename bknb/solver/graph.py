@@ -206,9 +206,15 @@ class ActiveGraph:
         """
         found: dict[Digest, ActiveVertex] = {}
         pairs: dict[Digest, tuple[Vertex, ActiveVertex]] = {}
-        for vertex in topological(edges):
-            active = found[vertex.digest] = self._load(vertex, found, ignores(vertex))
-            pairs[vertex.digest] = (vertex, active)
+        try:
+            for vertex in topological(edges):
+                active = found[vertex.digest] = self._load(vertex, found, ignores(vertex))
+                pairs[vertex.digest] = (vertex, active)
+        except BaseException:
+            for active in reversed(list(found.values())):
+                if not active.jobs:
+                    self.drop(active)
+            raise
         return pairs
 
     def _load(self, vertex: Vertex, found: dict[Digest, ActiveVertex], ignore: bool) -> ActiveVertex:

@@ -89,6 +89,18 @@ def test_a_record_outlives_its_writer(tmp_path: Path) -> None:
         History(tmp_path / "h.db")
 
 
+def test_one_bad_record_does_not_stop_the_others(history: History) -> None:
+    """The writer goes on after a failure, and remembers why."""
+
+    def broken() -> None:
+        raise RuntimeError("odd")
+
+    history.later(broken)
+    Recorder(history).save("b1", REQUEST, FRONTEND, events(), {})
+    assert history.get("b1") is not None and "odd" in str(history.failed)
+    history.close()
+
+
 def test_saved_build_opens_anywhere(tmp_path: Path) -> None:
     """A file gives back the events, the graph and the Dockerfile."""
     record = Record("b", steps=(StepRecord("d"),))

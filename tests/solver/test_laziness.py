@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from bknb.errors import DefinitionError
 from tests.fakes import Events
 from tests.solver.conftest import Bench
 
@@ -108,6 +111,15 @@ async def test_a_slow_key_of_a_slow_key(bench: Bench) -> None:
     bench.world.files["s"] = "part=1 y"
     assert await bench.build(graph) == first
     assert bench.world.ran == {"s": 1} and bench.world.hashed == {"a": 1}
+
+
+async def test_a_graph_that_cannot_be_loaded_leaves_nothing(bench: Bench) -> None:
+    """An op that the worker does not know is an error at once, and what was made active before it goes."""
+    bench.world.unknown.add("b")
+    async with bench.solver() as solver:
+        with pytest.raises(DefinitionError, match="unknown op"):
+            await bench.build("s = source\na = run s\nb = run a\n", solver=solver)
+        assert len(solver._graph) == 0 and not bench.world.ran
 
 
 async def test_errors_of_content_keys(bench: Bench) -> None:
