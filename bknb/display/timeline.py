@@ -122,7 +122,7 @@ class _Chart:
         for step in self.steps:
             parts += self._row(step)
         if self.left_out:
-            longest = amounts.seconds(max(s.duration or 0.0 for s in self.left_out))
+            longest = html.escape(amounts.seconds(max(s.duration or 0.0 for s in self.left_out)))
             said = f"and {amounts.count(len(self.left_out), 'more step')}, none longer than {longest}"
             parts.append(f'<text x="{LABELS:g}" y="{height - 6:g}">{said}</text>')
         return "".join(parts) + "</svg>"
@@ -133,7 +133,7 @@ class _Chart:
         while at <= self.span * 1.0001:
             x = self.x(self.begin + at)
             yield f'<path d="M{x:g},0V{self.bottom:g}" stroke="{GREY}" stroke-opacity=".25"/>'
-            shown = "0" if at == 0 else amounts.seconds(at).replace(".0 s", " s")
+            shown = "0" if at == 0 else html.escape(amounts.seconds(at).replace(".0 s", " s"))
             yield f'<text x="{x:g}" y="{self.bottom + 14:g}" text-anchor="middle">{shown}</text>'
             at = round(at + step, 6)
 
@@ -179,7 +179,7 @@ class _Chart:
             )
         spent = step.duration if step.duration is not None else self.end - (step.started or self.end)
         sign = "" if step.state is State.RAN else f"{look.sign} "
-        yield f'<text x="{last + 6:g}" y="{y + 14:g}">{sign}{amounts.seconds(spent)}</text>'
+        yield f'<text x="{last + 6:g}" y="{y + 14:g}">{sign}{html.escape(amounts.seconds(spent))}</text>'
 
 
 def _label(step: StepView) -> str:

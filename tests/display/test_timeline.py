@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
 from bknb.display import BuildView, fold_all
 from bknb.display.timeline import longest_chain, timeline, worked
+from bknb.events import VertexEvent
 from tests.display import streams
 
 Views = Callable[[str], BuildView]
@@ -55,3 +57,16 @@ def test_a_running_build(view: Views) -> None:
 def test_a_cycle_ends() -> None:
     """The chain of a hostile graph ends."""
     assert longest_chain(fold_all(BuildView(), streams.hostile())).steps
+
+
+def test_a_step_of_no_time_is_well_formed() -> None:
+    """A time that is written with "<" is text in the picture, not a tag."""
+    events = [
+        dataclasses.replace(event, completed=event.started + 0.0002)
+        if isinstance(event, VertexEvent) and event.started and event.completed
+        else event
+        for event in streams.first()
+    ]
+    document = timeline(fold_all(BuildView(), events))
+    assert "&lt;1 ms" in document
+    ET.fromstring(document)
