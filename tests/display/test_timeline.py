@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
+from bknb.digest import Digest
 from bknb.display import BuildView, fold_all
 from bknb.display.timeline import longest_chain, timeline, worked
-from bknb.events import VertexEvent
+from bknb.events import BuildEvent, Outcome, VertexEvent
 from tests.display import streams
 
 Views = Callable[[str], BuildView]
@@ -61,12 +61,8 @@ def test_a_cycle_ends() -> None:
 
 def test_a_step_of_no_time_is_well_formed() -> None:
     """A time that is written with "<" is text in the picture, not a tag."""
-    events = [
-        dataclasses.replace(event, completed=event.started + 0.0002)
-        if isinstance(event, VertexEvent) and event.started and event.completed
-        else event
-        for event in streams.first()
-    ]
-    document = timeline(fold_all(BuildView(), events))
+    quick = VertexEvent(Digest.of(b"quick"), "[1/2] RUN true", kind="exec", started=1.0, completed=1.0002, outcome=Outcome.RAN)
+    slow = VertexEvent(Digest.of(b"slow"), "[2/2] RUN sleep", kind="exec", started=1.1, completed=3.0, outcome=Outcome.RAN)
+    document = timeline(fold_all(BuildView(), [BuildEvent("b", 1.0), quick, slow, BuildEvent("b", 3.0, finished=True)]))
     assert "&lt;1 ms" in document
     ET.fromstring(document)
