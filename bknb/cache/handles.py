@@ -72,6 +72,7 @@ class StoredMutableRef:
             usage = await self._store.snapshots.commit(self.id, active_name(self.id))
         except BaseException:
             self._store.records.forget(self.id)
+            await ref.release()
             raise
         self._done = True
         self._store.records.materialised(self.id, self.id, usage.bytes)

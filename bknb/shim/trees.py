@@ -10,7 +10,7 @@ whiteouts, see `marks.py`):
 - ``copy(layers, path, marks)``, ``distill(path, lower, marks)``: `make` and `seal` without overlayfs:
   PATH/fs starts as a copy of the whole stack, and is cut down to what was changed
 - ``measure(path, marks)``: a layer directory itself
-- ``remove(paths)``: remove folders, whatever is in them
+- ``remove(paths)``: remove folders, whatever is in them; the paths that are left
 - ``layer_tar(layer, lower, marks, epoch)``: the archive of a layer, to the descriptor handed over
 
 Trees (given as mounts):
@@ -138,10 +138,20 @@ def measure(context: Context, fds: list[int], *, path: str, marks: str) -> dict[
         return farm.measure(layer, marks_of(marks), context.check).to_dict()
 
 
-def remove(context: Context, fds: list[int], *, paths: Sequence[str]) -> None:
-    """Remove folders; one that is not there is fine, since another kernel may do the same."""
+def remove(context: Context, fds: list[int], *, paths: Sequence[str]) -> list[str]:
+    """Remove folders; one that is not there is fine, since another kernel may do the same.
+
+    Returns:
+        Those that could not be removed.
+    """
+    left = []
     for path in paths:
-        _remove(path)
+        context.check()
+        try:
+            _remove(path)
+        except OSError:
+            left.append(path)
+    return left
 
 
 def _remove(path: str) -> None:

@@ -36,6 +36,7 @@ class LayeredSnapshotter(ABC):
         self._layers = str(root / "layers")  # a chain names many of them: joining Paths would cost 5 us each
         self._shim = shim
         self._marks = marks
+        self._doomed: set[int] = set()
         (root / "layers").mkdir(parents=True, exist_ok=True)
         (root / "empty").mkdir(exist_ok=True)
         self._owner = Owner(root / "owners")
@@ -224,10 +225,19 @@ class LayeredSnapshotter(ABC):
     # --- what is left behind ---
 
     async def _discard(self, layers: Sequence[int]) -> None:
-        """Remove folders, then forget them: killed in between, the next start does it."""
-        if layers:
-            await self._shim.call("trees.remove", paths=[self._folder(layer) for layer in layers])
-            self._db.forget_layers(layers)
+        """Remove folders, then forget them: cancelled in between the next call does it, killed the next start.
+
+        What cannot be removed is no reason for a build to fail; it is tried again likewise.
+        """
+        self._doomed.update(layers)
+        doomed = sorted(self._doomed)
+        if doomed:
+            left: list[str] = await self._shim.call(
+                "trees.remove", paths=[self._folder(layer) for layer in doomed]
+            )
+            gone = [layer for layer in doomed if self._folder(layer) not in left]
+            self._db.forget_layers(gone)
+            self._doomed.difference_update(gone)
 
     async def sweep(self) -> None:
         """Remove what dead kernels were writing, and folders that nobody knows."""

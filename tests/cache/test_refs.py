@@ -301,3 +301,37 @@ async def test_cache_mounts_are_shared_as_asked(desk: Desk) -> None:
     assert len(desk.store.records.by_key("k")) == 2 and len(desk.store.records.by_key("only")) == 1
     await other.store.aclose()
     await other.lab.snapshots.aclose()
+
+
+async def test_a_cancelled_commit_leaves_nothing(desk: Desk) -> None:
+    """What was written can still be discarded, and then neither record, hold nor folder is left."""
+    mutable = await desk.store.new(None, description="x")
+    task = asyncio.ensure_future(mutable.commit())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await mutable.discard()
+    assert desk.store.records.all() == [] and desk.store.records.held() == set()
+    assert desk.lab.folders() == 0
+
+
+async def test_a_cancelled_pull_takes_nobody_along(desk: Desk) -> None:
+    """Who waits for the same files gets them."""
+    blobs, fetch = await desk.image("open('a', 'w')")
+    gate = asyncio.Event()
+
+    async def slow(descriptor: Descriptor, progress: Progress | None) -> None:
+        gate.set()
+        await asyncio.sleep(0.01)
+        await fetch(descriptor, progress)
+
+    ref = await desk.store.from_layers(blobs, slow, description="image")
+    assert ref is not None
+    first, second = asyncio.ensure_future(ref.mounts()), asyncio.ensure_future(ref.mounts())
+    await gate.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await second
+    assert await desk.paths(ref) == ["a"]
