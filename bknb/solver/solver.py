@@ -87,7 +87,7 @@ class Solver:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
         await self._group.__aexit__(None, None, None)
 

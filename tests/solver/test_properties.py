@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -95,19 +96,30 @@ def test_jobs_side_by_side_agree(graph: str, files: dict[str, str], limit: int) 
 @given(graphs(), CONTENTS, st.integers(0, 40))
 def test_cancelled_anywhere(graph: str, files: dict[str, str], steps: int) -> None:
     """A build that is cancelled at any moment leaves nothing held or running, and the next one succeeds."""
+    asyncio.run(asyncio.wait_for(_cancelled(graph, files, steps), 30))
 
-    async def run() -> None:
-        store = SqliteCacheStore(":memory:")
-        bench = Bench(store, World(dict(files)))
-        async with bench.solver() as solver:
-            task = asyncio.ensure_future(bench.build(graph, solver=solver))
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([task])
-            assert not bench.world.leaked and bench.world.running == 0
-            assert await bench.build(graph, solver=solver) == await _clean(graph, files)
-        store.close()
-        assert not bench.world.leaked
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+async def _cancelled(graph: str, files: dict[str, str], steps: int) -> None:
+    store = SqliteCacheStore(":memory:")
+    bench = Bench(store, World(dict(files)))
+    async with bench.solver() as solver:
+        task = asyncio.ensure_future(bench.build(graph, solver=solver))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert not bench.world.leaked and bench.world.running == 0
+        assert await bench.build(graph, solver=solver) == await _clean(graph, files)
+    store.close()
+    assert not bench.world.leaked
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(graphs(), st.lists(st.tuples(CONTENTS, LOSSES), min_size=1, max_size=4), CONTENTS, st.integers(0, 60))
+def test_at_length(
+    graph: str, builds: list[tuple[dict[str, str], list[int]]], files: dict[str, str], steps: int
+) -> None:
+    """As the tests above, with new random graphs each time."""
+    asyncio.run(_compare(graph, builds))
+    asyncio.run(asyncio.wait_for(_cancelled(graph, files, steps), 30))
