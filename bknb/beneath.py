@@ -21,6 +21,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # this process starts in no time because it imports next to nothing
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
@@ -65,7 +66,7 @@ def _probe() -> bool:
     return True
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
 HAS_OPENAT2 = _probe()
 
 

@@ -18,7 +18,7 @@ from bknb.errors import UnsupportedError
 from bknb.executor import runc
 from bknb.llb.ops import NetMode, SecurityMode
 from bknb.protocols import Isolation, Process
-from bknb.shim.containers import ROOT_ONLY
+from bknb.shim.words import ROOT_ONLY
 
 SECCOMP_FD = 3
 

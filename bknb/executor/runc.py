@@ -11,14 +11,13 @@ from __future__ import annotations
 import functools
 import json
 import os
-import resource
 from dataclasses import dataclass
 from typing import Any
 
 from bknb.errors import UnsupportedError
 from bknb.llb.ops import NetMode, SecurityMode
 from bknb.protocols import Isolation, Process, ProcessMount
-from bknb.shim.containers import USER
+from bknb.shim.words import USER
 
 CAPABILITIES = tuple(
     f"CAP_{name}"
@@ -160,6 +159,8 @@ def rlimits(process: Process) -> list[dict[str, Any]]:
             {"type": "RLIMIT_" + limit.name.upper(), "soft": limit.soft % 2**64, "hard": limit.hard % 2**64}
             for limit in process.meta.ulimit
         ]
+    import resource  # there is none on Windows, where this module is imported too
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return [{"type": "RLIMIT_NOFILE", "soft": soft % 2**64, "hard": hard % 2**64}]
 

@@ -19,13 +19,10 @@ from bknb import beneath
 from bknb.shim import cgroups, mounts, stubs, users
 from bknb.shim.children import Before, children_of
 from bknb.shim.server import Context, Failure, Server
+from bknb.shim.words import ROOT_ONLY, USER
 
 LOG_LIMIT = 1 << 16
 GRACE = 1.5  # seconds that a runtime gets to tidy up after its container was killed
-USER = '"@user@"'
-"""In config.json: replaced by the user as JSON."""
-ROOT_ONLY = "@root:"
-"""In a command, before a word: it is left out unless the container's user is root."""
 ELSEWHERE = "/tmp"
 """Where a bundle is for a runtime that is started as an ordinary user, who cannot reach its real place."""
 

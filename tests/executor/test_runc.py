@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +125,17 @@ def test_what_others_cannot_do() -> None:
         bubblewrap.command(process(security=SecurityMode.INSECURE), ROOT)
     with pytest.raises(UnsupportedError, match="needs namespaces"):
         proot.command(process(network=NetMode.NONE), USER)
+
+
+def test_imports_everywhere() -> None:
+    """Where there is no Linux the executor can be imported all the same, to say so in one line."""
+    code = (
+        "import sys\nfor name in ('resource', 'fcntl', 'pwd', 'grp'):\n    sys.modules[name] = None\n"
+        "sys.platform = 'darwin'\nimport asyncio, bknb.executor.run as run, bknb.executor.shim as shim\n"
+        "try:\n    asyncio.run(shim.ShimProcess('/nowhere').start())\n"
+        "except Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, start_new_session=True
+    )
+    assert done.stdout == "UnsupportedError RUN needs Linux; use a remote builder\n", done.stderr
