@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import IO, TypeVar
 
 from bknb.errors import BknbError, SourceError
+from bknb.layers.pipeline import pipe
 from bknb.protocols import ExportInput, Ref, Shim
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ async def read_tree(shim: Shim, ref: Ref | None, consume: Callable[[IO[bytes]], 
     if ref is None:
         return await asyncio.to_thread(consume, io.BytesIO(bytes(1024)))
     mounts = [mount.to_json() for mount in await ref.mounts()]
-    reader, writer = os.pipe()
+    reader, writer = pipe()
     source = open(reader, "rb", buffering=1 << 20)  # noqa: SIM115 - closed by whoever reads
     reading = asyncio.ensure_future(asyncio.to_thread(_consumed, source, consume))
     failure: BaseException | None = None
