@@ -40,6 +40,7 @@ def disk_usage(client: Client) -> pandas.DataFrame:
     import pandas
 
     async def look(builder: LocalBuilder) -> list[dict[str, object]]:
+        await builder.parts.refs.measure()
         held = builder.parts.refs.records.held()
         return [
             {

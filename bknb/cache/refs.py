@@ -376,6 +376,13 @@ class DiskRefStore:
     ) -> AbstractAsyncContextManager[Mounts]:
         return self._folders.mount(key, base, sharing, description)
 
+    async def measure(self) -> None:
+        """Bring the sizes of cache mounts up to date: steps change them behind our back."""
+        for record in self.records.all():
+            if record.kind == "folder" and await self.snapshots.stat(record.snapshot) is not None:
+                usage = await self.snapshots.usage(record.snapshot)
+                self.records.materialised(record.id, record.snapshot, usage.bytes)
+
     async def remove(self, id: str) -> bool:
         """Prune a record, its files and its blobs; False if somebody holds it or stands on it."""
         record = self.records.find(id)
@@ -389,6 +396,7 @@ class DiskRefStore:
         for digest in digests:
             self._content.delete(digest)
         self._fetches.pop(id, None)
+        self._folders.forget(id)
         return True
 
     @contextlib.asynccontextmanager

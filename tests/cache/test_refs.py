@@ -335,3 +335,15 @@ async def test_a_cancelled_pull_takes_nobody_along(desk: Desk) -> None:
         await first
     await second
     assert await desk.paths(ref) == ["a"]
+
+
+async def test_cache_mounts_are_measured_and_pruned(desk: Desk) -> None:
+    """Their size is that of now; one in use stays."""
+    async with desk.store.cache_mount("k", None, "shared", description="cache") as mounts:
+        inside(mounts, "open('big', 'wb').write(bytes(1 << 20))")
+        (record,) = desk.store.records.by_key("k")
+        assert not await desk.store.remove(record.id)
+    await desk.store.measure()
+    assert desk.store.size(record.id) >= 1 << 20
+    assert await desk.store.remove(record.id)
+    assert desk.lab.folders() == 0 and not [*(desk.root / "refs" / "locks").glob(record.id)]
