@@ -19,7 +19,7 @@ from bknb.layers import ShimLayers
 from bknb.layers.compress import decompressed
 from bknb.protocols import Compression, Descriptor, LayerBlob
 from tests.conftest import need
-from tests.snapshot.conftest import Lab, lab, shim
+from tests.snapshot.conftest import Lab, inside, lab, shim
 
 __all__ = ["lab", "shim"]  # fixtures
 
@@ -113,6 +113,20 @@ async def test_diff_then_apply_is_identity(
     assert await lab.tree("applied") == await lab.tree("two")
     again = await blob_of(lab, layers, "applied", Compression(kind))
     assert again.diff_id == blob.diff_id
+
+
+async def test_capabilities_travel(lab: Lab, layers: ShimLayers, content: DiskContentStore) -> None:
+    """They are the one extended attribute that BuildKit puts into a layer."""
+    value = "0100000200040000000000000000000000000000"
+    code = f"os.setxattr('ping', 'security.capability', bytes.fromhex('{value}')); os.setxattr('ping', 'user.x', b'')"
+    await lab.step("one", "", STEP + "write('ping');" + code)
+    blob = await blob_of(lab, layers, "one")
+    with tar_of(content, blob) as tar:
+        (member,) = tar.getmembers()
+        assert [key for key in member.pax_headers if "xattr" in key] == ["SCHILY.xattr.security.capability"]
+    mounts = await lab.snapshots.prepare("again")
+    await layers.apply(blob, mounts)
+    assert inside(mounts, "result = os.getxattr('ping', 'security.capability').hex()") == value
 
 
 async def test_equal_steps_are_equal_blobs(lab: Lab, layers: ShimLayers) -> None:
