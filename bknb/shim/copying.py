@@ -60,9 +60,12 @@ class Rules:
 
 
 class Folder:
-    """A directory on the way down: the source's, and the target's once it is needed."""
+    """A directory on the way down: the source's, and the target's once it is needed.
 
-    __slots__ = ("above", "name", "path", "source", "target")
+    `empty`: nothing was in the target's, so that nothing has to make room.
+    """
+
+    __slots__ = ("above", "empty", "name", "path", "source", "target")
 
     def __init__(self, above: Folder | None, name: str, source: int, target: int, path: str) -> None:
         self.above = above
@@ -70,6 +73,7 @@ class Folder:
         self.source = source
         self.target = target
         self.path = path
+        self.empty = False
 
     def close(self) -> None:
         """Closes both descriptors."""
@@ -143,6 +147,7 @@ class Copier:
                 self._make_room(directory, name, directory_comes=True)
                 created = self._make_directory(directory, name, folder.path)
             folder.target = beneath.child(directory, name, _DIRECTORY) if name else os.dup(directory)
+            folder.empty = created or _is_empty(folder.target)
             self._entries(folder, "", None, None)
             if created:
                 self._describe(directory, name, folder, truth)
@@ -188,7 +193,7 @@ class Copier:
             if take:
                 self._need(above)
                 self._make_room(above.target, name, directory_comes=True)
-                self._make_directory(above.target, name, folder.path)
+                folder.empty = self._make_directory(above.target, name, folder.path)
                 folder.target = beneath.child(above.target, name, _DIRECTORY)
             self._entries(folder, path, *infos)
             if take:
@@ -205,6 +210,7 @@ class Copier:
         self._need(above)
         created = self._make_directory(above.target, folder.name, folder.path)
         folder.target = beneath.child(above.target, folder.name, _DIRECTORY)
+        folder.empty = created
         if created:
             found = os.fstat(folder.source)
             self._describe(
@@ -237,13 +243,14 @@ class Copier:
     def _other(self, folder: Folder, name: str, target_name: str, found: os.stat_result) -> None:
         """A file, link or device; takes the place of what is there."""
         directory, path = folder.target, f"{folder.path}/{target_name}"
-        self._make_room(directory, target_name, directory_comes=False)
-        try:
-            os.unlink(target_name, dir_fd=directory)
-        except FileNotFoundError:
-            pass
-        except (IsADirectoryError, PermissionError):
-            raise Failure("PathError", f"cannot replace to directory {path} with file") from None
+        if not folder.empty:
+            self._make_room(directory, target_name, directory_comes=False)
+            try:
+                os.unlink(target_name, dir_fd=directory)
+            except FileNotFoundError:
+                pass
+            except (IsADirectoryError, PermissionError):
+                raise Failure("PathError", f"cannot replace to directory {path} with file") from None
         truth = self._owners.state(folder.source, name, found)
         mode = truth.st_mode
         if modes.S_ISREG(mode):
@@ -356,6 +363,11 @@ class Copier:
             os.utime(name, ns=times, dir_fd=fd, follow_symlinks=False)
         else:
             os.utime(fd, ns=times)
+
+
+def _is_empty(directory: int) -> bool:
+    with os.scandir(directory) as entries:
+        return next(entries, None) is None
 
 
 def _may_return(matcher: PatternMatcher | None) -> bool:

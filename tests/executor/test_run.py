@@ -249,7 +249,7 @@ async def test_cancelling(runner: Any) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 2
     assert not _left(runner)
     assert (await runner.run(runner.process("true"))).code == 0
 
@@ -265,10 +265,10 @@ async def test_nothing_is_left(runner: Any) -> None:
 async def test_many_at_once(crun: Any) -> None:
     """Steps run beside each other."""
     begun = time.monotonic()
-    processes = [crun.process("sleep", "0.5") for _ in range(8)]
+    processes = [crun.process("sleep", "1") for _ in range(8)]
     answers = [asyncio.create_task(crun.executor.run(process, crun.see)) for process in processes]
     assert [(await answer).code for answer in answers] == [0] * 8
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 6
 
 
 async def test_memory_limit(crun: Any) -> None:
