@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -129,6 +130,14 @@ class RecordTable:
                 self._add_blob(db, record.id, blob)
             if hold:
                 db.execute("INSERT INTO hold VALUES (?, ?)", (record.id, self._owner))
+
+    def insert_chain(self, record: Record, blob: LayerBlob) -> bool:
+        """A new record of an image's layers; False if there is one of this chain id already."""
+        try:
+            self.insert(record, [blob], hold=False)
+        except sqlite3.IntegrityError:
+            return False
+        return True
 
     def materialised(self, id: str, snapshot: str, size: int) -> None:
         """It has a snapshot now."""

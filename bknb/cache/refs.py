@@ -138,6 +138,8 @@ class DiskRefStore:
             return self.hold(id)
         if id not in self._counts and not record.chain:
             self.records.forget(id)
+            if record.snapshot:
+                await self.snapshots.remove(record.snapshot)
         return None
 
     async def _is_there(self, record: Record) -> bool:
@@ -175,21 +177,31 @@ class DiskRefStore:
         chain = ""
         for blob in layers:
             chain = chain_id(chain, blob.diff_id)
-            record = self.records.by_chain(chain)
-            if record is not None and record.snapshot and await self.snapshots.stat(record.snapshot) is None:
-                self.records.materialised(record.id, "", blob.descriptor.size)  # files gone: unpack again
-            if record is None:
-                parents = (ref.id,) if ref is not None else ()
-                record = Record(new_id(), "layer", parents, chain=chain, description=description)
-                self.records.insert(record, [blob], hold=False)
-            elif blob.descriptor.digest not in {b.descriptor.digest for b in self.records.blobs(record.id)}:
-                self.records.add_blob(record.id, blob)
-            self._fetches[record.id] = fetch
-            following = self.hold(record.id)
+            id = await self._image_layer(chain, blob, ref, description)
+            self._fetches[id] = fetch
+            following = self.hold(id)
             if ref is not None:
                 await ref.release()
             ref = following
         return ref
+
+    async def _image_layer(self, chain: str, blob: LayerBlob, below: StoredRef | None, text: str) -> str:
+        """The record of an image's layers up to one of them, with a blob for it."""
+        record = self.records.by_chain(chain)
+        if record is None:
+            parents = (below.id,) if below is not None else ()
+            record = Record(new_id(), "layer", parents, chain=chain, description=text)
+            if self.records.insert_chain(record, blob):
+                return record.id
+            record = self.records.by_chain(chain)  # another kernel was faster
+            if record is None:
+                raise SnapshotError("the layers of an image were removed while it was looked up: build again")
+        if record.snapshot and await self.snapshots.stat(record.snapshot) is None:
+            await self.snapshots.remove(record.snapshot)  # its folder is gone: to be unpacked again
+            self.records.materialised(record.id, "", blob.descriptor.size)
+        if blob.descriptor.digest not in {known.descriptor.digest for known in self.records.blobs(record.id)}:
+            self.records.add_blob(record.id, blob)
+        return record.id
 
     async def merge(self, refs: Sequence[Ref | None], *, description: str) -> StoredRef | None:
         found = [ref.id for ref in refs if ref is not None]

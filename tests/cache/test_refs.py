@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -166,6 +166,21 @@ async def test_a_lazy_image_outlives_its_kernel_only_with_its_blobs(desk: Desk) 
     assert found is not None and found.id == ref.id and await other.paths(found) == ["a"]
     await other.store.aclose()
     await other.lab.snapshots.aclose()
+
+
+async def test_an_image_whose_files_are_gone_is_unpacked_again(desk: Desk) -> None:
+    """And another kernel that names the same layers at the same time finds the same record."""
+    blobs, fetch = await desk.image("open('a', 'w')", "open('b', 'w')")
+    ref = await desk.store.from_layers(blobs, fetch, description="image")
+    assert ref is not None
+    await ref.mounts()
+    for folder in (desk.lab.root / "layers").iterdir():
+        shutil.rmtree(folder)
+    assert await desk.store.get(ref.id) is None
+    again = await desk.store.from_layers(blobs, fetch, description="image")
+    assert again is not None and again.id == ref.id and await desk.paths(again) == ["a", "b"]
+    record = desk.store.records.find(ref.id)
+    assert record is not None and not desk.store.records.insert_chain(replace(record, id="x"), blobs[1])
 
 
 async def test_merge_and_diff(desk: Desk) -> None:
