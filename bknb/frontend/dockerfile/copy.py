@@ -26,6 +26,8 @@ from bknb.llb.vertex import ProgressGroup
 if TYPE_CHECKING:
     from bknb.frontend.dockerfile.lower import Lowering
 
+# BuildKit has no limit, and takes as long as it takes.
+_MAX_SOURCES: Final = 10_000
 _ROOT_PATTERNS: Final = ("*", "**", "**/*")
 
 
@@ -44,6 +46,9 @@ def lower_copy(lowering: Lowering, stage: BuildStage, step: Step, command: ast.C
     Raises:
         DockerfileError: a source that is not what the instruction takes.
     """
+    count = len(command.sources) + len(command.files)
+    if count > _MAX_SOURCES:
+        raise DockerfileError(f"{count} sources are too many for one instruction: at most {_MAX_SOURCES}")
     source = _source_stage(lowering, stage, step, command)
     dest = _destination(stage, command.dest)
     mode = _mode(command.chmod)
@@ -151,7 +156,7 @@ def _sources(
             yield _http(src, command, name)
         else:
             if from_context:
-                _check_ignored(lowering, command, src)
+                _check_ignored(lowering, step, src)
                 lowering.uses_context = True
             yield _local(stage, command, state, src)
     for file in command.files:
@@ -278,7 +283,7 @@ def _inline(stage: BuildStage, file: ast.InlineFile) -> _Source:
     return _Source(state, ospath.to_slash(path, stage.platform.os), {})
 
 
-def _check_ignored(lowering: Lowering, command: ast.Copy | ast.Add, src: str) -> None:
+def _check_ignored(lowering: Lowering, step: Step, src: str) -> None:
     """The build check for sources that the ignore file withholds."""
     matcher = lowering.matcher
     # What a `!` takes back below an ignored folder cannot be told from the text.
@@ -296,8 +301,8 @@ def _check_ignored(lowering: Lowering, command: ast.Copy | ast.Add, src: str) ->
     except PatternError:
         return
     if ignored:
-        kind = "Add" if isinstance(command, ast.Add) else "Copy"
-        lowering.lint.run("CopyIgnoredFile", command.ranges, kind, src)
+        kind = "Add" if isinstance(step.command, ast.Add) else "Copy"
+        lowering.lint.run("CopyIgnoredFile", step.ranges, kind, src)
 
 
 def _link(

@@ -11,6 +11,8 @@ from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile.gotext import lower, quote
 
 _PROTOCOLS: Final = ("tcp", "udp", "sctp")
+# Every port of every protocol; BuildKit has no limit, and a line of ranges can ask for millions.
+_MAX_PORTS: Final = 3 * 65_536
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+")
 
 Report = Callable[[str, str], None]
@@ -29,7 +31,12 @@ def parse_ports(words: Iterable[str], report: Report) -> list[str]:
     >>> parse_ports(["80", "90-91/udp"], print)
     ['80/tcp', '90/udp', '91/udp']
     """
-    return [port for word in words for port in _parse(word, report)]
+    ports: list[str] = []
+    for word in words:
+        ports += _parse(word, report)
+        if len(ports) > _MAX_PORTS:
+            raise DockerfileError(f"one instruction exposes more than {_MAX_PORTS} ports")
+    return ports
 
 
 def _parse(word: str, report: Report) -> list[str]:

@@ -133,7 +133,7 @@ class Lowering:
             try:
                 self._step(stage, step)
             except BknbError as error:
-                raise located(error, step.command.ranges) from error
+                raise located(error, step.ranges) from error
 
     def _step(self, stage: BuildStage, step: Step) -> None:
         lint = self.lint = self.conversion.lint.for_comments(step.command.comments)
@@ -152,11 +152,11 @@ class Lowering:
             case ast.Arg():
                 self._arg(stage, step, command)
             case ast.Env():
-                self._env(stage, command)
+                self._env(stage, step, command)
             case ast.Expose():
-                self._expose(stage, command, lint)
+                self._expose(stage, step, command, lint)
             case _:
-                self._metadata(stage, command)
+                self._metadata(stage, step, command)
 
     def expander(self, stage: BuildStage, step: Step, lex: Lex | None = None) -> Callable[[str], str]:
         """A function that expands a word of an instruction, and reports variables that are not set."""
@@ -184,22 +184,20 @@ class Lowering:
             return
         for name in names:
             if name not in stage.declared:
-                lint.run(
-                    "UndefinedVar", step.command.ranges, name, self.conversion.hint(name, self.env(stage))
-                )
+                lint.run("UndefinedVar", step.ranges, name, self.conversion.hint(name, self.env(stage)))
 
     # --- instructions ---
 
-    def _env(self, stage: BuildStage, command: ast.Env) -> None:
-        line = "ENV"
+    def _env(self, stage: BuildStage, step: Step, command: ast.Env) -> None:
+        words = ["ENV"]
         for pair in command.pairs:
             if pair.legacy:
-                self.lint.run("LegacyKeyValueFormat", command.ranges, command.keyword)
-            self._check_secret("ENV", pair.key, command.ranges)
-            line += f" {pair.key}={pair.value}"
+                self.lint.run("LegacyKeyValueFormat", step.ranges, command.keyword)
+            self._check_secret("ENV", pair.key, step.ranges)
+            words.append(f"{pair.key}={pair.value}")
             self.set_env(stage, pair.key, pair.value)
             stage.image.env.set(pair.key, pair.value)
-        self.commit(stage, line)
+        self.commit(stage, " ".join(words))
 
     def _check_secret(self, instruction: str, key: str, ranges: tuple[Range, ...]) -> None:
         if looks_secret(key):
@@ -210,7 +208,7 @@ class Lowering:
         shown = []
         for definition in command.args:
             key, value = definition.key, definition.value
-            self._check_secret("ARG", key, command.ranges)
+            self._check_secret("ARG", key, step.ranges)
             inherited = value is None and key not in conversion.build_args and key in conversion.args
             if key in conversion.build_args:
                 value = conversion.build_args[key]
@@ -222,7 +220,7 @@ class Lowering:
             if value is not None and key not in NOT_ENV:
                 self.set_env(stage, key, value)
             if not inherited:
-                stage.needs.args[key] = ArgInfo(definition, value or "", command.ranges)
+                stage.needs.args[key] = ArgInfo(definition, value or "", step.ranges)
             stage.needs.used.add(key)
             stage.build_args.append(definition)
             stage.declared.add(key)
@@ -240,7 +238,7 @@ class Lowering:
     def _workdir(self, stage: BuildStage, step: Step, command: ast.Workdir) -> None:
         assert stage.platform is not None
         if not stage.workdir_set and not ospath.is_absolute(command.path, stage.platform.os):
-            self.lint.run("WorkdirRelativePath", command.ranges, command.path)
+            self.lint.run("WorkdirRelativePath", step.ranges, command.path)
         stage.workdir_set = True
         try:
             folder = self._set_dir(stage, command.path)
@@ -259,27 +257,29 @@ class Lowering:
             self.note(stage, step, stage.state)
         self.commit(stage, f"WORKDIR {folder}", layer=folder != "/")
 
-    def _expose(self, stage: BuildStage, command: ast.Expose, lint: Linter) -> None:
+    def _expose(self, stage: BuildStage, step: Step, command: ast.Expose, lint: Linter) -> None:
         env = self.env(stage)
         words = [word for port in command.ports for word in self.conversion.lex.process_words(port, env)]
-        ports = parse_ports(words, lambda rule, word: lint.run(rule, command.ranges, word))
+        ports = parse_ports(words, lambda rule, word: lint.run(rule, step.ranges, word))
         stage.image.exposed_ports.update(ports)
         self.commit(stage, f"EXPOSE [{' '.join(ports)}]")
 
-    def _once(self, stage: BuildStage, kind: str, command: ast.Command) -> None:
+    def _once(self, stage: BuildStage, step: Step, kind: str) -> None:
         """The build check for instructions of which only the last counts; it names the earlier one."""
         if kind in stage.seen:
-            self.lint.run("MultipleInstructionsDisallowed", stage.seen[kind], command.keyword)
-        stage.seen[kind] = command.ranges
+            self.lint.run("MultipleInstructionsDisallowed", stage.seen[kind], step.command.keyword)
+        stage.seen[kind] = step.ranges
 
-    def _command_line(self, stage: BuildStage, command: ast.Cmd | ast.Entrypoint) -> tuple[str, ...]:
+    def _command_line(
+        self, stage: BuildStage, step: Step, command: ast.Cmd | ast.Entrypoint
+    ) -> tuple[str, ...]:
         if not command.shell_form:
             return command.args
         if not stage.image.shell:
-            self.lint.run("JSONArgsRecommended", command.ranges, command.keyword)
+            self.lint.run("JSONArgsRecommended", step.ranges, command.keyword)
         return with_shell(stage, command.args)
 
-    def _metadata(self, stage: BuildStage, command: ast.Command) -> None:
+    def _metadata(self, stage: BuildStage, step: Step, command: ast.Command) -> None:
         """Instructions that only change the image config."""
         image = stage.image
         match command:
@@ -289,22 +289,22 @@ class Lowering:
             case ast.Label():
                 for pair in command.pairs:
                     if pair.legacy:
-                        self.lint.run("LegacyKeyValueFormat", command.ranges, command.keyword)
+                        self.lint.run("LegacyKeyValueFormat", step.ranges, command.keyword)
                     image.labels[pair.key] = pair.value
                 self.commit(stage, "LABEL" + "".join(f" {p.key}={p.value}" for p in command.pairs))
             case ast.Cmd():
-                self._once(stage, "cmd", command)
-                image.cmd = self._command_line(stage, command)
+                self._once(stage, step, "cmd")
+                image.cmd = self._command_line(stage, step, command)
                 image.args_escaped = True
                 self.commit(stage, f"CMD {quote_list(image.cmd)}")
             case ast.Entrypoint():
-                self._once(stage, "entrypoint", command)
-                image.entrypoint = self._command_line(stage, command)
+                self._once(stage, step, "entrypoint")
+                image.entrypoint = self._command_line(stage, step, command)
                 if "cmd" not in stage.seen:
                     image.cmd = None
                 self.commit(stage, f"ENTRYPOINT {quote_list(image.entrypoint)}")
             case ast.Healthcheck():
-                self._once(stage, "healthcheck", command)
+                self._once(stage, step, "healthcheck")
                 image.healthcheck = health = _health(command)
                 self.commit(stage, f"HEALTHCHECK {_health_text(health)}")
             case ast.User():

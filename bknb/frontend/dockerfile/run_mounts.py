@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _SHARING = {"private": CacheSharing.PRIVATE, "locked": CacheSharing.LOCKED}
 _NETWORK = {"none": NetMode.NONE, "host": NetMode.HOST}
 _PIPES = "/dev/pipes/"
+# BuildKit has no limit; no kernel makes so many quickly.
+_MAX_MOUNTS = 4_096
 
 
 @dataclass(slots=True)
@@ -44,6 +46,10 @@ def lower_run(lowering: Lowering, stage: BuildStage, step: Step, command: ast.Ru
     Raises:
         DockerfileError: a mount that cannot be.
     """
+    if len(command.mounts) > _MAX_MOUNTS:
+        raise DockerfileError(
+            f"{len(command.mounts)} mounts are too many for one step: at most {_MAX_MOUNTS}"
+        )
     expand = lowering.expander(stage, step)
     mounts = [resolve_mount(flag, expand) for flag in command.mounts]
     # A command may read everything.
@@ -199,7 +205,7 @@ def _secret(stage: BuildStage, step: Step, mount: ast.RunMount) -> Secret:
     target: str | None = mount.target or None
     if mount.env is None and target is None:
         target = f"/run/secrets/{_base(id)}"
-    stage.needs.secrets.setdefault(id, (mount.required, step.command.ranges))
+    stage.needs.secrets.setdefault(id, (mount.required, step.ranges))
     return Secret(
         id,
         target,
@@ -214,7 +220,7 @@ def _secret(stage: BuildStage, step: Step, mount: ast.RunMount) -> Secret:
 def _ssh(stage: BuildStage, step: Step, mount: ast.RunMount) -> SSH:
     if mount.source:
         raise DockerfileError("ssh does not support source")
-    stage.needs.ssh.setdefault(mount.id or "default", (mount.required, step.command.ranges))
+    stage.needs.ssh.setdefault(mount.id or "default", (mount.required, step.ranges))
     mode = 0o600 if mount.mode is None else mount.mode
     return SSH(mount.id, mount.target, mount.uid or 0, mount.gid or 0, mode, not mount.required)
 
