@@ -157,6 +157,9 @@ Output = Callable[[int, bytes], None]
 class Executor(Protocol):
     """Runs processes in containers."""
 
+    async def probe(self) -> Isolation:
+        """What this machine lets us do, with the runtime that was found to work."""
+
     async def run(self, process: Process, output: Output, *, stdin: bytes = b"") -> ExitStatus:
         """Run to the end. Cancelling kills the container and returns when it is gone.
 

@@ -13,17 +13,20 @@ Everything here is synchronous and may be called from any thread but the solver'
 
 - `client`: `Client`, a builder and its thread             - `running`: `RunningBuild`
 - `build`: `Build` and `Step`                              - `files`: `Files`, the files of a result
-- `image`: `Image`, the image that a build made            - `request`: options to what a builder is asked
+- `image`: `Image`, the image that a build made            - `recorded`: builds from files, and what any build tells
+- `request`: options to what a builder is asked            - `store`: what the store holds, as tables
 """
 
-from bknb.api.build import Build, Step, failure_text
+from bknb.api.build import Build, Step
 from bknb.api.client import Client, Preferences, build, default_client
 from bknb.api.files import Files
 from bknb.api.image import Image
+from bknb.api.recorded import OpenedBuild, RecordedBuild, failure_text
+from bknb.api.recorded import open_file as open
 from bknb.api.running import RunningBuild
 from bknb.api.store import disk_usage, history, images, prune
 
 __all__ = [
     "Build", "Client", "Files", "Image", "Preferences", "RunningBuild", "Step", "build", "default_client", "disk_usage",
-    "failure_text", "history", "images", "prune",
+    "failure_text", "history", "images", "open", "OpenedBuild", "prune", "RecordedBuild",
 ]  # fmt: skip

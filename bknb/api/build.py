@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bknb import display
 from bknb.api.files import Files, run_in
 from bknb.api.image import Image, image_of
-from bknb.api.picture import Graph, table
+from bknb.api.recorded import RecordedBuild, RecordedStep
 from bknb.builder.local import LocalBuilder
 from bknb.builder.stream import vertices
 from bknb.digest import Digest
-from bknb.display.excerpt import excerpt
-from bknb.display.model import BuildView, State, StepView, fold_all
-from bknb.errors import BuildError, DockerfileError, UsageError, did_you_mean
+from bknb.display.model import State
+from bknb.errors import UsageError
 from bknb.events import Event
 from bknb.llb import Definition
 from bknb.llb.ops import Op
 from bknb.llb.vertex import Edge
 from bknb.protocols import SolveRequest, SolveResult
+from bknb.record import Record
 
 if TYPE_CHECKING:
-    import pandas
-
     from bknb.api.client import Client
 
 
-class Build:
-    """A finished build: what came out, and everything about how."""
+class Build(RecordedBuild):
+    """A finished build of this process: what came out, and everything about how."""
 
     def __init__(
         self, client: Client, request: SolveRequest, result: SolveResult, events: tuple[Event, ...]
@@ -38,17 +36,7 @@ class Build:
         self._client = client
         self._request = request
         self._result = result
-        self.events = events
-        self.id = result.id
-        """The id of its record."""
-        self._view: BuildView | None = None
-
-    @property
-    def view(self) -> BuildView:
-        """The build as people see it, folded from its events when it is first asked for."""
-        if self._view is None:
-            self._view = fold_all(BuildView(), self.events)
-        return self._view
+        super().__init__(result.id, events)
 
     # --- the result ---
 
@@ -122,69 +110,31 @@ class Build:
     # --- the steps ---
 
     @property
-    def steps(self) -> list[Step]:
+    def steps(self) -> Sequence[Step]:
         """Every step, in the order of the build."""
-        return [Step(self, view) for view in self.view.shown]
+        return [Step(view, self) for view in self.view.shown]
+
+    def __getitem__(self, name: str | int) -> Step:
+        """A step by its number, digest, name, or a part of its instruction's text."""
+        return Step(super().__getitem__(name).view, self)
 
     @property
     def failed_step(self) -> Step | None:
         """The step that failed, or None."""
         found = self.view.failed
-        return Step(self, found[0]) if found else None
-
-    def __getitem__(self, name: str | int) -> Step:
-        """A step by its number, digest, name, or a part of its instruction's text.
-
-        Raises:
-            UsageError: none, or several that differ.
-        """
-        steps = self.steps
-        if isinstance(name, int):
-            return steps[name]
-        exact = [
-            s
-            for s in steps
-            if name in (s.name, s.command, s.digest, s.digest.hex[: len(name)] if len(name) >= 6 else "")
-        ]
-        found = (
-            exact
-            or [s for s in steps if name.lower() in s.name.lower()]
-            or [s for s in steps if s.stage == name][-1:]
-        )
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            raise UsageError(
-                f"no step {name!r}{did_you_mean(name, [s.command or s.name for s in steps])}; build.steps lists them"
-            )
-        raise UsageError(
-            f"{name!r} could be {', '.join(repr(s.command or s.name) for s in found[:4])}: say more of it"
-        )
-
-    def _ipython_key_completions_(self) -> list[str]:
-        return [step.command or step.name for step in self.steps]
-
-    def log(self, name: str | int | None = None) -> str:
-        """The whole log of a step, or of all of them."""
-        return self[name].log if name is not None else "".join(step.log for step in self.steps)
-
-    # --- as data, as a picture ---
-
-    @property
-    def table(self) -> pandas.DataFrame:
-        """One row for each step: what it is, how it came to its result, what it took."""
-        return table(self.view)
-
-    @property
-    def graph(self) -> Graph:
-        """The graph as a picture: shows itself, and saves to svg, dot or mermaid."""
-        return Graph(self.view)
+        return Step(found[0], self) if found else None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the build to one file, which `bknb.open` shows and answers from anywhere."""
         from bknb.history import save_build
 
-        save_build(path, self.id, self.events, self._result.frontend, self.metadata)
+        async def record(builder: LocalBuilder) -> Record | None:
+            await asyncio.to_thread(builder.parts.history.flush)
+            return builder.parts.history.get(self.id)
+
+        save_build(
+            path, self.id, self.events, self._result.frontend, self.metadata, self._client.call(record)
+        )
 
     def write_files(self, iidfile: str, metadata_file: str) -> None:
         """Write ``--iidfile`` and ``--metadata-file``."""
@@ -212,53 +162,12 @@ class Build:
         config = msgspec.json.decode(text).get("config", {}) if text else {}
         return config if isinstance(config, dict) else {}
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **_: Any) -> Mapping[str, Any]:
-        return display.mimebundle(self.view)
 
-    def __repr__(self) -> str:
-        return display.render_text(self.view)
+@dataclass(frozen=True, slots=True, repr=False)
+class Step(RecordedStep):
+    """One step of a build, with the files that it left."""
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a build, with what it left."""
-
-    _build: Build = field(repr=False)
-    view: StepView
-
-    @property
-    def name(self) -> str:
-        """As in the progress: ``[build 2/4] RUN make``."""
-        return self.view.name
-
-    @property
-    def command(self) -> str:
-        """The instruction."""
-        return self.view.command
-
-    @property
-    def stage(self) -> str:
-        """The stage's name, "" where there is none."""
-        return self.view.stage
-
-    @property
-    def digest(self) -> Digest:
-        """Of its vertex in the definition."""
-        return self.view.digest
-
-    @property
-    def outcome(self) -> str:
-        """definition, content, remote, ran, merged, skipped, cancelled or failed."""
-        return str(self.view.state)
-
-    @property
-    def log(self) -> str:
-        """Its whole output, stdout and stderr as they came."""
-        return (
-            self.view.log_bytes.decode(errors="replace")
-            if not callable(self.view.log_bytes)
-            else self.view.log_bytes().decode(errors="replace")
-        )
+    _build: Build
 
     @property
     def files(self) -> Files:
@@ -273,22 +182,6 @@ class Step:
     def run(self, command: str | Sequence[str], **options: Any) -> Any:
         """Run a command in its file system, thrown away afterwards."""
         return run_in(self._build._client.call, self.files.id, command, self._build._config(), **options)
-
-    def __repr__(self) -> str:
-        return f"<Step {self.name} {self.outcome}>"
-
-
-def failure_text(error: BuildError) -> str:
-    """What a person needs to see of a failed build: the place in the source, the last log lines, the error."""
-    build = error.result
-    if not isinstance(build, Build):
-        return f"ERROR: {error}"
-    if build.view.failed:
-        return display.render_failure(build.view)
-    cause = error.__cause__
-    ranges = cause.ranges if isinstance(cause, DockerfileError) else ()
-    source = excerpt(build.view.dockerfile, ranges, build.view.filename or "Dockerfile").rstrip("\n")
-    return "\n".join(part for part in (source, f"ERROR: {error}") if part)
 
 
 def _write(path: str, data: bytes) -> None:

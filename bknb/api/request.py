@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 from bknb.errors import SourceError, UnsupportedError, UsageError
@@ -98,10 +99,8 @@ def exports(options: BuildOptions) -> tuple[ExportRequest, ...]:
     Raises:
         UsageError: a push without a name.
     """
-    found: list[ExportRequest] = []
     names = ",".join(str(Reference.parse(tag)) for tag in options.tags)
-    for output in options.outputs:
-        found.append(_export(output, options, names))
+    found = [_export(output, options, names) for output in options.outputs]
     if (options.tags or options.load or options.push) and not any(e.type == "image" for e in found):
         found.append(_export(Output("image"), options, names))
     return tuple(found)
@@ -112,16 +111,22 @@ def _export(output: Output, options: BuildOptions, names: str) -> ExportRequest:
     if output.type in ("image", "oci", "docker"):
         if names:
             attrs.setdefault("name", names)
-        for text in options.annotations:
-            key, equals, value = text.partition("=")
-            if not equals:
-                raise UsageError(f"--annotation {text}: write KEY=VALUE")
-            attrs[f"annotation.{key.removeprefix('manifest:')}"] = value
+        attrs.update(_annotation(text) for text in options.annotations)
     if output.type == "image" and options.push:
         attrs["push"] = "true"
     if options.build_args.get("SOURCE_DATE_EPOCH"):
         attrs.setdefault("source-date-epoch", options.build_args["SOURCE_DATE_EPOCH"] or "")
     return ExportRequest(output.type, attrs)
+
+
+def _annotation(text: str) -> tuple[str, str]:
+    """``[TYPE[PLATFORM]:]KEY=VALUE`` as an exporter's attribute (docker/buildx, util/buildflags/export.go)."""
+    key, equals, value = text.partition("=")
+    found = re.fullmatch(r"(?:(index|manifest|manifest-descriptor|index-descriptor)(\[[^\]]+\])?:)?(.+)", key)
+    if not equals or found is None:
+        raise UsageError(f"--annotation {text}: write KEY=VALUE, or manifest:KEY=VALUE, index:KEY=VALUE")
+    kind = f"-{found[1]}" if found[1] else ""
+    return f"annotation{kind}{found[2] or ''}.{found[3]}", value
 
 
 def _dockerfile(options: BuildOptions, context: str) -> str:

@@ -44,12 +44,17 @@ def disk_usage(client: Client) -> pandas.DataFrame:
         held = builder.parts.refs.records.held()
         return [
             {
-                "id": record.id[:12], "kind": record.type, "size": record.size, "in_use": record.id in held, "uses": record.uses,
-                "created": pandas.Timestamp(record.created, unit="s").floor("s"), "last_used": pandas.Timestamp(record.used, unit="s").floor("s"),
+                "id": record.id[:12],
+                "kind": record.type,
+                "size": record.size,
+                "in_use": record.id in held,
+                "uses": record.uses,
+                "created": pandas.Timestamp(record.created, unit="s").floor("s"),
+                "last_used": pandas.Timestamp(record.used, unit="s").floor("s"),
                 "description": record.description,
             }
             for record in builder.parts.refs.records.all()
-        ]  # fmt: skip
+        ]
 
     columns = ["id", "kind", "size", "in_use", "uses", "created", "last_used", "description"]
     return pandas.DataFrame(client.call(look), columns=columns)
@@ -77,12 +82,16 @@ def history(client: Client) -> pandas.DataFrame:
     async def look(builder: LocalBuilder) -> list[dict[str, object]]:
         return [
             {
-                "id": record.id, "started": pandas.Timestamp(record.started, unit="s").floor("s"), "title": record.title,
-                "seconds": round(record.finished - record.started, 2), "cached": sum(step.outcome in _CACHED for step in record.steps), "steps": sum(bool(step.command) for step in record.steps),
+                "id": record.id,
+                "started": pandas.Timestamp(record.started, unit="s").floor("s"),
+                "title": record.title,
+                "seconds": round(record.finished - record.started, 2),
+                "cached": sum(step.outcome in _CACHED for step in record.steps),
+                "steps": sum(bool(step.command) for step in record.steps),
                 "error": record.error,
             }
             for record in builder.parts.history.walk()
-        ]  # fmt: skip
+        ]
 
     return pandas.DataFrame(
         client.call(look), columns=["id", "started", "title", "seconds", "cached", "steps", "error"]

@@ -20,7 +20,7 @@ from bknb.builder.stream import Stream
 from bknb.digest import Digest
 from bknb.errors import BknbError, DockerfileError, StepError, UnsupportedError
 from bknb.events import BuildEvent, Emit, Outcome, VertexEvent, WarningEvent
-from bknb.history import Recorder, new_id
+from bknb.history import new_id
 from bknb.oci.types import Descriptor, Index, parse_document
 from bknb.protocols import (
     ExportInput,
@@ -193,11 +193,9 @@ class _Build:
                     self._announce(begin)
                     if not self.request.compile_only:
                         await self._build(job)
-                except* StepError as group:
-                    error = _first(group)
-                    assert isinstance(error, StepError)
+                except StepError as error:
                     await self._keep_failed(error)
-                    raise error from None
+                    raise
                 finally:
                     self.done.results = results_of(job)
                     self._say_sizes()
@@ -220,7 +218,8 @@ class _Build:
             raise
         if found.forward is not None:
             raise UnsupportedError(
-                f"# syntax={found.forward.source}: frontends as images are not run yet; docker/dockerfile up to 1.26 is built in, so write that or leave the line out"
+                f"# syntax={found.forward.source}: frontends as images are not run yet; "
+                "docker/dockerfile up to 1.26 is built in, so write that or leave the line out"
             )
         return found
 
@@ -260,8 +259,7 @@ class _Build:
         held: list[Ref | None] = []
         try:
             solved = iter(await job.solve_many(edges))
-            for result in results:
-                held.append(next(solved) if result.edge is not None else None)
+            held += [next(solved) if result.edge is not None else None for result in results]
             inputs = [
                 ExportInput(ref, result.platform, result.image_config, result.epoch, result.base_image_config)
                 for ref, result in zip(held, results, strict=True)
@@ -343,7 +341,7 @@ class _Build:
         return ""
 
     def _record(self, error: BknbError | None, cancelled: bool) -> None:
-        Recorder(self.parts.history).save(
+        self.parts.recorder.save(
             self.id, self.request, self.done.frontend, self.stream.events, self.done.results, error, cancelled
         )
 

@@ -8,19 +8,20 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bknb.builder.foreign import ForeignShim
 from bknb.cache.refs import DiskRefStore
 from bknb.cache.store import SqliteCacheStore
 from bknb.content.images import ImageStore
 from bknb.content.store import DiskContentStore
-from bknb.errors import UnsupportedError
 from bknb.executor.run import ShimExecutor
 from bknb.executor.shim import ShimProcess
 from bknb.exporter import open_exporter
 from bknb.frontend.dockerfile.frontend import DockerfileFrontend
-from bknb.history import History
+from bknb.history import History, Recorder
 from bknb.layers import ShimLayers
+from bknb.layers.compress import compressor
 from bknb.platforms import Platform
-from bknb.protocols import Exporter, ExportRequest, Frontend
+from bknb.protocols import Compression, Executor, Exporter, ExportRequest, Frontend, Shim
 from bknb.registry.client import RegistryClient
 from bknb.registry.seed import seed
 from bknb.registry.server import Access, RegistryServer
@@ -41,8 +42,8 @@ class Parts:
 
     settings: Settings
     content: DiskContentStore
-    shim: ShimProcess
-    executor: ShimExecutor
+    shim: Shim
+    executor: Executor
     layers: ShimLayers
     refs: DiskRefStore
     snapshotter: LayeredSnapshotter
@@ -52,6 +53,7 @@ class Parts:
     worker: LocalWorker
     solver: Solver
     history: History
+    recorder: Recorder
     client: RegistryClient
     frontends: Mapping[str, Frontend]
     frontend_version: str = FRONTEND_VERSION
@@ -71,16 +73,10 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
     Raises:
         StoreError: the state folder cannot be used.
         ExecutorError: the shim cannot be started.
-        UnsupportedError: this machine is no Linux.
     """
-    if host.system() != "Linux":
-        raise UnsupportedError(
-            f"steps run on Linux only, and this is {host.system()}: compile and look with --llb; remote builders are to come"
-        )
     root = Path(settings.root)
     content = DiskContentStore(root / "content")
-    shim = await stack.enter_async_context(ShimProcess(root))
-    executor = ShimExecutor(shim)
+    shim, executor = await _open_shim(root, stack)
     snapshotter = await open_snapshotter(root / "snapshots", shim)
     stack.push_async_callback(snapshotter.aclose)
     layers = ShimLayers(shim, content)
@@ -130,9 +126,24 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
         worker=worker,
         solver=solver,
         history=history,
+        recorder=Recorder(
+            history,
+            driver=snapshotter.name,
+            runtime=shim.isolation.runtime,
+            compressor=compressor(Compression()).name,
+        ),
         client=client,
         frontends={frontend.name: frontend},
     )
+
+
+async def _open_shim(root: Path, stack: AsyncExitStack) -> tuple[Shim, Executor]:
+    """The shim and what runs steps; on a system that is no Linux, what says so when a step would run."""
+    if host.system() != "Linux":
+        foreign = ForeignShim(host.system())
+        return foreign, foreign
+    shim = await stack.enter_async_context(ShimProcess(root))
+    return shim, ShimExecutor(shim)
 
 
 async def _offline(settings: Settings, root: Path, stack: AsyncExitStack) -> Settings:

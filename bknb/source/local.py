@@ -26,6 +26,7 @@ from bknb.cache import contenthash
 from bknb.digest import Digest
 from bknb.errors import SourceError
 from bknb.events import DecisionEvent, Phase, StatusEvent
+from bknb.keys import source as keys
 from bknb.llb.ops import SourceOp
 from bknb.llb.vertex import Vertex
 from bknb.protocols import CacheMap, Job, LocalDirectory, Ref, RefStore, Shim
@@ -86,16 +87,8 @@ class LocalSource:
 
     async def cache_maps(self, vertex: Vertex, job: Job) -> AsyncIterator[CacheMap]:
         """One map, which nothing matches."""
-        op = _source(vertex)
-        preimage = json.dumps(
-            {
-                "session": job.session.id,
-                **{key: op.attrs[key] for key in sorted(op.attrs)},
-                "identifier": op.identifier,
-            },
-            separators=(",", ":"),
-        )
-        yield CacheMap(Digest("random:" + Digest.of_text(preimage).hex), plaintext=preimage)
+        key = keys.LocalSource.parse(_source(vertex).identifier, _source(vertex).attrs).key(job.session.id)
+        yield CacheMap(keys.source_digest(key), plaintext=key)
 
     def tree(self, ref: Ref) -> contenthash.Tree | None:
         """The content hashes of a result of this source; None for any other result."""
@@ -109,28 +102,26 @@ class LocalSource:
             PathError: a wanted file cannot be read.
         """
         op = _source(vertex)
-        name = op.identifier.removeprefix("local://")
+        source = keys.LocalSource.parse(op.identifier, op.attrs)
+        name = source.name
         directory = await job.session.local(name)
         if directory is None:
             raise SourceError(
                 f"the client gave no folder called {name!r}: say CONTEXT, or --build-context {name}=FOLDER"
             )
-        wanted = _filter(op, directory)
+        wanted = _filter(source, directory)
         if directory.files is None and not os.path.isdir(directory.path):
             raise SourceError(
                 f"the context {directory.path} is not a folder: say which folder COPY shall read"
             )
-        key = Digest.of_text(
-            json.dumps(
-                [
-                    name,
-                    op.attrs.get("local.sharedkeyhint", ""),
-                    directory.path,
-                    directory.shared_key,
-                    sorted(directory.files or {}),
-                ]
-            )
-        ).hex
+        same = [
+            name,
+            source.shared_key_hint,
+            directory.path,
+            directory.shared_key,
+            *sorted(directory.files or ()),
+        ]
+        key = Digest.of_text(json.dumps(same)).hex
         async with self._locks.setdefault(key, asyncio.Lock()):
             return await self._sync(key, directory, wanted, vertex, job)
 
@@ -294,21 +285,5 @@ def _source(vertex: Vertex) -> SourceOp:
     return vertex.op
 
 
-def _filter(op: SourceOp, directory: LocalDirectory) -> ContextFilter:
-    return ContextFilter(
-        include=_list(op, "local.includepattern"),
-        exclude=_list(op, "local.excludepatterns"),
-        follow=_list(op, "local.followpaths"),
-        withheld=directory.withheld,
-    )
-
-
-def _list(op: SourceOp, attr: str) -> tuple[str, ...]:
-    text = op.attrs.get(attr)
-    if not text:
-        return ()
-    try:
-        value = msgspec.json.decode(text, type=list[str])
-    except msgspec.DecodeError:
-        raise SourceError(f"the attribute {attr} of {op.identifier} is not a list of texts") from None
-    return tuple(value)
+def _filter(wanted: keys.LocalSource, directory: LocalDirectory) -> ContextFilter:
+    return ContextFilter(wanted.include or (), wanted.exclude or (), wanted.follow or (), directory.withheld)

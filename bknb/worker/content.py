@@ -11,7 +11,7 @@ import base64
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from bknb.cache.contenthash import Entry, Tree
+from bknb.cache.contenthash import Entry, Tree, scratch_digest
 from bknb.digest import Digest
 from bknb.keys import ContentSelector
 from bknb.protocols import Ref, Shim
@@ -41,7 +41,7 @@ class ContentHasher:
             PathError: a path that a step names is not there.
         """
         if ref is None:
-            return Tree().digest(selectors)
+            return scratch_digest(selectors)
         known = self._known(ref)
         if known is not None:
             return known.digest(selectors)

@@ -22,7 +22,6 @@ from bknb.worker.exec import ExecOperation
 from bknb.worker.file import FileOperation
 from bknb.worker.layering import LayeringOperation
 
-
 _KEPT_MAPS = 20_000
 """Cache maps that are kept in memory, about 1 kB each."""
 
