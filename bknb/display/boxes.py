@@ -43,19 +43,14 @@ class Box:
         """The first word, which is drawn strong."""
         if len(self.steps) > 1:
             return f"{len(self.steps)} steps"
-        if self.steps[0].kind == "local":
-            return "context"
-        return self.steps[0].label.partition(" ")[0]
+        return self.steps[0].words[0]
 
     @property
     def words(self) -> str:
         """What follows the first word, without flags that only take room."""
         if len(self.steps) > 1:
-            return ", ".join(dict.fromkeys(step.label.partition(" ")[0] for step in self.steps))
-        step = self.steps[0]
-        if step.kind == "local":
-            return ""
-        return _FLAGS.sub("", step.label.partition(" ")[2][:400])
+            return ", ".join(dict.fromkeys(step.words[0] for step in self.steps))
+        return _FLAGS.sub("", self.steps[0].words[1][:400])
 
     @property
     def status(self) -> str:

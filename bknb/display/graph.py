@@ -1,8 +1,8 @@
 """The graph in DOT, and where `dot` puts its boxes.
 
 DOT is written by the graphviz package and is also what a reader may save. Of what `dot` computes, the picture
-uses the order alone: which boxes share a rank, and which stands above which. `bknb.display.lanes` makes
-lanes of that, which `dot` itself cannot draw.
+uses the ranks: which boxes stand side by side in time. `bknb.display.lanes` makes lanes of that, which `dot`
+itself cannot draw.
 
 The program is `dot` if it is on PATH, else the one that the graphviz-pure wheel brings. It is a process of
 its own, bounded in time; where there is none, or it fails, the graph is shown as text.

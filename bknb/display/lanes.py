@@ -124,7 +124,7 @@ def _ranks(plan: Plan, places: Places, columns: Sequence[float]) -> dict[str, Pl
         height = _height(lane)
         y += _head(label, lane)
         filled: dict[int, int] = {}
-        for box in sorted(lane, key=lambda b: places[b.id][1]):
+        for box in lane:
             # No arrow is drawn from a context, so nothing is gained by putting it beside its first reader.
             at = column[places[box.id][0]] if height > CONTEXT_HEIGHT else 0
             row = filled.get(at, 0)

@@ -71,10 +71,9 @@ def short_digest(digest: str, length: int = 12) -> str:
 
 def step_name(step: StepView, length: int) -> str:
     """A step's instruction on one line of at most `length` characters, its keyword strong."""
-    if step.kind == "local":
-        return "<b>context</b>"
-    keyword, _, rest = amounts.cut(step.label, length).partition(" ")
-    return f"<b>{words(keyword)}</b> {words(rest)}"
+    keyword, rest = step.words
+    shown = amounts.cut(keyword, length)
+    return f"<b>{words(shown)}</b> {words(amounts.cut(rest, max(1, length - len(shown) - 1)))}".rstrip()
 
 
 def fold(title: str, remark: str, content: str, *, opened: bool) -> str:

@@ -166,6 +166,17 @@ class StepView:
         return self.command or self.name or self.digest.short
 
     @property
+    def words(self) -> tuple[str, str]:
+        """The first word, which is shown strong, and the rest; an identifier's scheme is its first word."""
+        if self.kind == "local":
+            return "context", ""
+        first, _, rest = self.label.partition(" ")
+        scheme, mark, place = first.partition("://")
+        if not mark:
+            return first, rest
+        return scheme, f"{place.removeprefix('docker.io/library/')} {rest}".rstrip()
+
+    @property
     def counted(self) -> bool:
         """Whether "5 of 9 steps" counts it: not contexts, not what the frontend does for itself."""
         return self.known and self.kind not in HIDDEN_KINDS and self.kind != "local"

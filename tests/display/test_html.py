@@ -62,7 +62,17 @@ def test_only_what_survives(view: Views, name: str) -> None:
     assert {tag for tag, _ in page.tags} <= ALLOWED
     assert not re.search(r"var\(|<style|<script|<svg", text)
     for _, attributes in page.tags:
-        assert set(attributes) <= {"class", "style", "title", "alt", "src", "open", "colspan", "scope", "href"}
+        assert set(attributes) <= {
+            "class",
+            "style",
+            "title",
+            "alt",
+            "src",
+            "open",
+            "colspan",
+            "scope",
+            "href",
+        }
     for picture in page.pictures():
         ET.fromstring(picture)
     assert len(text.encode()) < 200_000

@@ -118,6 +118,17 @@ def test_inputs_come_first() -> None:
     assert [step.digest for step in in_order(view)] == [A, B]
 
 
+def test_first_word() -> None:
+    """An instruction is shown strong, and so is the scheme of an identifier."""
+    names = ("RUN make all", "docker-image://docker.io/library/busybox:latest", "merge")
+    steps = fold_all(BuildView(), [VertexEvent(Digest.of_text(n), n) for n in names]).shown
+    assert [step.words for step in steps] == [
+        ("RUN", "make all"),
+        ("docker-image", "busybox:latest"),
+        ("merge", ""),
+    ]
+
+
 def test_names_are_cleaned() -> None:
     """No control character gets from a name into a picture."""
     view = fold(BuildView(), VertexEvent(A, "RUN \x1b[31mx\x1b[0m\ny\u202e"))

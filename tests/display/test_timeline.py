@@ -62,9 +62,15 @@ def test_a_cycle_ends() -> None:
 
 def test_a_step_of_no_time_is_well_formed() -> None:
     """A time that is written with "<" is text in the picture, not a tag."""
-    quick = VertexEvent(Digest.of(b"quick"), "[1/2] RUN true", kind="exec", started=1.0, completed=1.0002, outcome=Outcome.RAN)
+    quick = VertexEvent(
+        Digest.of(b"quick"), "[1/2] RUN true", kind="exec", started=1.0, completed=1.0002, outcome=Outcome.RAN
+    )
     again = replace(quick, started=1.5, completed=1.5002)  # it worked twice, with a pause
-    slow = VertexEvent(Digest.of(b"slow"), "[2/2] RUN sleep", kind="exec", started=1.1, completed=3.0, outcome=Outcome.RAN)
-    document = timeline(fold_all(BuildView(), [BuildEvent("b", 1.0), quick, again, slow, BuildEvent("b", 3.0, finished=True)]))
+    slow = VertexEvent(
+        Digest.of(b"slow"), "[2/2] RUN sleep", kind="exec", started=1.1, completed=3.0, outcome=Outcome.RAN
+    )
+    document = timeline(
+        fold_all(BuildView(), [BuildEvent("b", 1.0), quick, again, slow, BuildEvent("b", 3.0, finished=True)])
+    )
     assert "&lt;1 ms" in document
     ET.fromstring(document)

@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real browser: one server and one Chromium for all tests of this folder."""
+"""A real JupyterLab in a real browser: one server for all tests of this folder, a Chromium for each file."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """One browser."""
+    """One browser. Not for the whole session: while it lives, Playwright keeps an event loop, and no other starts."""
     path = need("chromium")
     from playwright.sync_api import sync_playwright
 
