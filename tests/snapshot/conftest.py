@@ -18,6 +18,8 @@ from bknb.protocols import Mounts
 from bknb.snapshot import LayeredSnapshotter, NativeSnapshotter, OverlaySnapshotter
 
 ROOT = Path(__file__).parents[2]
+MARKS = {"root": "trusted", "user": "user"}
+"""How whiteouts are spelled on a tier."""
 
 INSIDE = """
 import json, os, stat, sys
@@ -37,7 +39,11 @@ if mounts[0]["type"] == "overlay":
         key, _, value = option.partition("=")
         os.symlink(value, "/mnt/%x" % number)
         words.setdefault(key + "dir", []).append("%x" % number)
-    data = [k + "=" + ":".join(v) for k, v in words.items()] + [k + "=" + v for k, v in FIXED.items()]
+    data = [k + "=" + ":".join(v) for k, v in words.items()]
+    if open("/proc/self/uid_map").read().split() == ["0", "0", str(2**32 - 1)]:
+        data += [k + "=" + v for k, v in FIXED.items()]
+    else:
+        data.append("userxattr")
     calls.mount("overlay", "/mnt/tree", "overlay", 0, ",".join(data))
     source = "/mnt/tree"
 os.chdir(source)
@@ -98,7 +104,9 @@ class Lab:
     async def again(self) -> Lab:
         """A second kernel on the same folder."""
         kind = type(self.snapshots)
-        more = kind(self.root, self.shim, *(["trusted"] if kind is OverlaySnapshotter else []))  # type: ignore[call-arg]
+        more = kind(
+            self.root, self.shim, *([MARKS[self.shim.isolation.tier]] if kind is OverlaySnapshotter else [])
+        )  # type: ignore[call-arg]
         await more.sweep()
         return replace(self, snapshots=more)
 
@@ -124,7 +132,7 @@ async def lab(request: pytest.FixtureRequest, tmp_path: Path, shim: ShimProcess)
     if request.param == "overlay":
         if not shim.isolation.overlay:
             pytest.skip("needs a file system that overlayfs can be mounted on")
-        made = lambda: OverlaySnapshotter(root, shim, "trusted")  # noqa: E731
+        made = lambda: OverlaySnapshotter(root, shim, MARKS[shim.isolation.tier])  # noqa: E731
     else:
         made = lambda: NativeSnapshotter(root, shim)  # noqa: E731
     snapshots = made()

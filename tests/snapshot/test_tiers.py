@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,16 @@ def test_owners_modes_and_devices_survive(tier: str, tmp_path: Path) -> None:
         "scan"
     ]
     assert answer["left"] == []
+
+
+def test_the_drivers_hold_in_a_user_namespace(tmp_path: Path) -> None:
+    """Whiteouts and opaque directories are spelled otherwise there; the whole suite of the drivers passes."""
+    suite = str(Path(__file__).with_name("test_conformance.py"))
+    asked = [*prefix("user"), sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", suite]
+    asked += ["--basetemp", str(tmp_path / "inside")]
+    env = {name: value for name, value in os.environ.items() if name != "CI"}  # its skips are its own
+    done = subprocess.run(
+        asked, capture_output=True, text=True, cwd=ROOT, env=env, start_new_session=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout
