@@ -183,7 +183,7 @@ class _Chart:
 
 
 def _label(step: StepView) -> str:
-    return "context" if step.kind == "local" else amounts.cut(step.label, 60)
+    return amounts.cut(" ".join(step.words), 60)
 
 
 def _tick(span: float) -> float:
