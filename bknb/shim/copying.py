@@ -292,7 +292,8 @@ class Copier:
             self._links[key] = path
         source = beneath.child(folder.source, name, _READ)
         try:
-            bits = self._mode(truth.st_mode) if self._exact else 0o600
+            # Writing takes set-id bits away from a file, except from root himself: they come last.
+            bits = self._mode(truth.st_mode) & 0o777 if self._exact else 0o600
             target = beneath.child(folder.target, target_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, bits)
             try:
                 self._bytes(source, target, found.st_size, path)
@@ -347,13 +348,16 @@ class Copier:
         return modes.S_IMODE(mode) if bits is None else bits & 0o7777
 
     def _give(self, directory: int, name: str, truth: owners.State, *, fresh: bool) -> None:
-        """Owner and mode; a `fresh` file has been created with the mode, and belongs to us."""
+        """Owner and mode; a `fresh` file belongs to us, and was created with its permission bits."""
         uid, gid = self._rules.owner or (truth.st_uid, truth.st_gid)
         ours = fresh and self._exact and (uid, gid) == self._me
         if not ours:
             self._owners.own(directory, name, uid, gid)
-        if not modes.S_ISLNK(truth.st_mode) and not ours:
-            self._owners.set_mode(directory, name, self._mode(truth.st_mode))
+        if modes.S_ISLNK(truth.st_mode):
+            return
+        mode = self._mode(truth.st_mode)
+        if not ours or mode & 0o7000:
+            self._owners.set_mode(directory, name, mode)
 
     def _set_time(self, fd: int, found: os.stat_result, name: str = "") -> None:
         """Times of an open file, or of a name in an open directory."""

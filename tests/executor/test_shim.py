@@ -90,9 +90,9 @@ def wait_until(true: Callable[[], bool]) -> float:
 @pytest.fixture
 def kernel(rootfs: Path, tmp_path: Path, need: Callable[[str], str]) -> Any:
     """A process that runs a container, and the pid of its watcher."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
     need("crun")
+    if os.geteuid() != 0 and subprocess.run(["unshare", "--user", "true"], start_new_session=True).returncode:
+        pytest.skip("needs user namespaces for ordinary users")
     state = tmp_path / "state"
     process = subprocess.Popen(
         [sys.executable, "-c", KERNEL, str(state), str(rootfs)],
@@ -111,7 +111,8 @@ def test_killed(kernel: Any, victim: str) -> None:
     """Whoever is killed with SIGKILL: two seconds later no process, mount, cgroup or namespace is left."""
     process, watcher, state = kernel
     shim = int(Path(f"/proc/{watcher}/task/{watcher}/children").read_text().split()[0])
-    assert processes("4711") and cgroups(watcher) and mounts(state)
+    assert processes("4711") and mounts(state)
+    assert cgroups(watcher) or os.geteuid() != 0
     spaces = {os.readlink(f"/proc/{pid}/ns/net") for pid in processes("4711")} - {
         os.readlink("/proc/self/ns/net")
     }
