@@ -29,7 +29,9 @@ def relocated(error: DockerfileError, ranges: tuple[Range, ...]) -> DockerfileEr
 
 
 def wrapped(prefix: str, error: BknbError) -> DockerfileError:
-    """An error with words before its own, its places kept."""
+    """An error with words before its own, its places kept; not a stop."""
+    if isinstance(error, BuildCancelled):
+        raise error
     found = DockerfileError(f"{prefix}: {error.message}")
     if isinstance(error, DockerfileError):
         found.locations, found.ranges, found.suggestion = error.locations, error.ranges, error.suggestion

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bknb.digest import Digest
-from bknb.errors import BknbError, DockerfileError, Range
+from bknb.errors import BknbError, BuildCancelled, DockerfileError, Range
 from bknb.frontend.dockerfile.args import ArgInfo
 from bknb.frontend.dockerfile.contexts import Contexts
 from bknb.frontend.dockerfile.gotext import decode
@@ -200,6 +200,8 @@ async def _lint(options: FrontendOptions, contexts: Contexts, source: SourceInfo
     problem: BknbError | None = None
     try:
         await compile_dockerfile(options, contexts, source, None, warnings, all_stages=not options.target)
+    except BuildCancelled:
+        raise
     except BknbError as error:
         problem = error
     definition = Definition.from_edge(source.definition)
