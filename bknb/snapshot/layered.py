@@ -139,10 +139,9 @@ class LayeredSnapshotter(ABC):
             plain = above.plain if above else True
             self._db.insert(New(name, "committed", None, None, stack, layers, flats, parents, plain=plain))
             return
-        layer = self._db.new_layer()
-        made = await self._shim.call(
+        layer, made = await self._new_layer(
             "trees.difference", lower=self._paths(below.stack if below else ()),
-            upper=self._paths(above.stack if above else ()), path=self._folder(layer), marks=self._marks,
+            upper=self._paths(above.stack if above else ()),
         )  # fmt: skip
         marked = made["marks"] > 0
         stack, flats = await self._alone([layer], {layer} if marked else set())
@@ -167,6 +166,10 @@ class LayeredSnapshotter(ABC):
         return row.usage
 
     async def remove(self, name: str) -> None:
+        row = self._db.find(name)
+        if row is not None and row.kind == "active" and row.layer is not None:
+            # A full disk takes no change of a table either: what nobody else stands on goes first.
+            await self._shim.call("trees.remove", paths=[self._folder(row.layer)])
         await self._discard(self._db.remove(name))
 
     async def walk(self) -> Sequence[SnapshotInfo]:
@@ -194,11 +197,16 @@ class LayeredSnapshotter(ABC):
 
     async def _flatten(self, layers: Sequence[int], below: Sequence[int]) -> tuple[int, dict[str, Any]]:
         """A new layer that does to `below` what a stack of others does."""
+        return await self._new_layer("trees.flatten", layers=self._paths(layers), below=self._paths(below))
+
+    async def _new_layer(self, op: str, **arguments: Any) -> tuple[int, dict[str, Any]]:
+        """Have the shim make a layer out of others; ours until a snapshot takes it."""
         layer = self._db.new_layer()
-        made = await self._shim.call(
-            "trees.flatten", layers=self._paths(layers), below=self._paths(below), path=self._folder(layer),
-            marks=self._marks,
-        )  # fmt: skip
+        try:
+            made = await self._shim.call(op, path=self._folder(layer), marks=self._marks, **arguments)
+        except BaseException:
+            await self._discard([layer])
+            raise
         return layer, made
 
     async def _shorten(self, stack: Sequence[int]) -> tuple[list[int], list[int]]:

@@ -48,10 +48,9 @@ class NativeSnapshotter(LayeredSnapshotter):
 
         Without namespaces nothing keeps a step from writing to what it only reads: there it gets copies.
         """
-        layer = self._db.new_layer()
-        await self._shim.call(
-            "trees.flatten", layers=self._paths(row.stack), below=[], path=self._folder(layer),
-            marks=self._marks, copying=self._shim.isolation.tier == "none",
+        layer, _ = await self._new_layer(
+            "trees.flatten", layers=self._paths(row.stack), below=[],
+            copying=self._shim.isolation.tier == "none",
         )  # fmt: skip
         self._db.restack(row, [-layer], [layer])
         return self._db.need(row.name or "")
