@@ -1,0 +1,129 @@
+"""What a build promises beside its result: laziness, sharing, full disks, unreadable files."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bknb.api import Build, Client, Preferences
+from bknb.errors import BuildError
+from bknb.events import LogEvent
+from bknb.options import parse
+from bknb.source import local, scan
+
+
+def build(client: Client, dockerfile: str, context: Path | str = "-", *words: str) -> Build:
+    """Build a text."""
+    return client.build(parse([*words, str(context)], cell=False), dockerfile=dockerfile)
+
+
+def test_a_step_without_context_starts_before_the_context_is_looked_at(
+    client: Client, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The walk of the context waits until a RUN of another stage has spoken: it would never end otherwise."""
+    (context / "a").write_text("a")
+    spoken = threading.Event()
+
+    def wait_then_scan(root: str, wanted: scan.ContextFilter) -> scan.Scan:
+        assert spoken.wait(60), "no step ran before the context was walked"
+        return scan.scan(root, wanted)
+
+    monkeypatch.setattr(local, "scan", wait_then_scan)
+    dockerfile = "FROM busybox AS early\nRUN echo spoken\nFROM busybox\nCOPY a /a\nCOPY --from=early /etc/passwd /p\n"
+    running = client.start(parse([str(context)], cell=False), dockerfile=dockerfile)
+
+    def look() -> None:
+        if any(isinstance(event, LogEvent) and b"spoken" in event.data for event in running.new_events()):
+            spoken.set()
+
+    assert running.wait(look).files.text("/a") == "a"
+
+
+def test_a_build_without_context_never_looks_at_it(
+    client: Client, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No COPY, no walk."""
+
+    def refuse(root: str, wanted: scan.ContextFilter) -> scan.Scan:
+        raise AssertionError("the context was walked")
+
+    monkeypatch.setattr(local, "scan", refuse)
+    build(client, "FROM busybox\nRUN true\n", context)
+
+
+def test_two_builders_share_a_folder(client: Client, tmp_path: Path, context: Path) -> None:
+    """Two kernels build at the same time on one state folder; each finds what the other did."""
+    other = Client(Preferences(root=str(tmp_path / "state"), offline=True))
+    (context / "a").write_text("a")
+    dockerfile = "FROM busybox\nCOPY a /a\n" + "".join(f"RUN echo {n} > /{n}\n" for n in range(6))
+    try:
+        options = parse([str(context)], cell=False)
+        both = [each.start(options, dockerfile=dockerfile) for each in (client, other)]
+        assert [running.wait().files.text("/5") for running in both] == ["5\n", "5\n"]
+        for each in (client, other):
+            again = each.build(options, dockerfile=dockerfile)
+            assert {s.outcome for s in again.steps if s.command.startswith("RUN")} == {"definition"}
+    finally:
+        other.close()
+
+
+def test_an_edit_during_the_copy_is_never_taken_for_what_was_copied(client: Client, context: Path) -> None:
+    """A file that changes while builds run: what is in each image is what its key stands for."""
+    path = context / "a"
+    stop = threading.Event()
+
+    def scribble() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            path.write_text(f"{number}\n" * 200)
+
+    path.write_text("0\n")
+    writer = threading.Thread(target=scribble)
+    writer.start()
+    try:
+        for _ in range(15):
+            build(client, "FROM scratch\nCOPY a /a\n", context)
+    finally:
+        stop.set()
+        writer.join()
+    for text in ("x\n", "y\n", "x\n"):
+        path.write_text(text)
+        assert build(client, "FROM scratch\nCOPY a /a\n", context).files.text("/a") == text
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 12 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.root
+def test_a_full_disk_is_one_line(small_disk: Path, context: Path) -> None:
+    """The error says that the disk is full; what fits is built afterwards."""
+    client = Client(Preferences(root=str(small_disk / "state"), offline=True))
+    (context / "large").write_bytes(b"x" * (24 << 20))
+    (context / "small").write_text("s")
+    try:
+        with pytest.raises(BuildError, match=r"(?i)no space left|disk is full") as caught:
+            build(client, "FROM scratch\nCOPY large /\n", context)
+        assert "\n" not in str(caught.value)
+        assert build(client, "FROM scratch\nCOPY small /\n", context).files.text("/small") == "s"
+    finally:
+        client.close()
+
+
+def test_a_pattern_that_is_none_is_one_line(client: Client, context: Path) -> None:
+    """A broken .dockerignore is told."""
+    (context / "a").write_text("a")
+    (context / ".dockerignore").write_text("[\n")
+    with pytest.raises(BuildError) as caught:
+        build(client, "FROM scratch\nCOPY a /a\n", context)
+    assert "\n" not in str(caught.value)
