@@ -50,7 +50,8 @@ class DiskRefStore:
         self._layers = layers
         root.mkdir(parents=True, exist_ok=True)
         self._owner = Owner(root / "owners")
-        self.records = RecordTable(root / "refs.db", self._owner.token)
+        # One file for each driver: what another one made is not gone, it is only out of reach here.
+        self.records = RecordTable(root / f"{snapshots.name}.db", self._owner.token)
         self._folders = CacheMounts(self, root / "locks")
         self._counts: dict[str, int] = {}
         self._fetches: dict[str, Fetch] = {}

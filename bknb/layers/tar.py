@@ -51,8 +51,8 @@ def clamp_times(chunks: Iterable[bytes], epoch: int) -> Iterator[bytes]:
 
 
 def _number(field: bytes) -> int:
-    if field[0] & 0x80:
-        return int.from_bytes(field[1:], "big")
+    if field[0] & 0x80:  # base 256; negative where the next bit is set
+        return -1 if field[0] & 0x40 else int.from_bytes(field[1:], "big")
     try:
         return int(field.split(b"\0", 1)[0].strip() or b"0", 8)
     except ValueError:

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -249,7 +250,7 @@ async def test_a_killed_kernel_leaves_no_half_result(desk: Desk) -> None:
 async def test_a_newer_file_is_refused(desk: Desk, tmp_path: Path) -> None:
     """In one line."""
     (tmp_path / "newer").mkdir()
-    with sqlite3.connect(tmp_path / "newer" / "refs.db") as db:
+    with closing(sqlite3.connect(tmp_path / "newer" / f"{desk.lab.snapshots.name}.db")) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="newer bknb"):
         await DiskRefStore.open(tmp_path / "newer", desk.lab.snapshots, desk.content, desk.layers)
