@@ -309,12 +309,9 @@ class DiskRefStore:
                 seen.update(parent for parent in record.parents if parent is not None)
         if len(lazy) < 2:
             return  # it is fetched when it is unpacked
-        try:
-            async with asyncio.TaskGroup() as group:
-                for layer in reversed(lazy):
-                    group.create_task(self._fetched(layer))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        async with _side_by_side() as group:
+            for layer in reversed(lazy):
+                group.create_task(self._fetched(layer))
 
     async def _fetched(self, id: str, progress: Progress | None = None) -> LayerBlob:
         """A blob of a record, in the content store.
@@ -349,7 +346,7 @@ class DiskRefStore:
             return ()
         found: dict[str, LayerBlob] = {}
         chain = self.chain(ref.id)
-        async with asyncio.TaskGroup() as group:
+        async with _side_by_side() as group:
             for id in dict.fromkeys(chain):
                 group.create_task(self._layer_into(found, id, compression, progress))
         return tuple(found[id] for id in chain)
@@ -430,6 +427,16 @@ class DiskRefStore:
 class _Lock:
     lock: asyncio.Lock
     waiting: int = 0
+
+
+@contextlib.asynccontextmanager
+async def _side_by_side() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group whose first error is raised as itself: the others are consequences or the same."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 def _is_compressed(blob: LayerBlob, compression: Compression) -> bool:

@@ -16,7 +16,7 @@ from bknb.cache.handles import StoredRef
 from bknb.cache.refs import DiskRefStore
 from bknb.content import DiskContentStore
 from bknb.digest import Digest
-from bknb.errors import SnapshotError, StoreError, UsageError
+from bknb.errors import RegistryError, SnapshotError, StoreError, UsageError
 from bknb.layers import ShimLayers
 from bknb.protocols import Compression, Descriptor, LayerBlob, Mounts, Progress, Ref
 from tests.snapshot.conftest import Lab, inside, lab, shim
@@ -182,6 +182,25 @@ async def test_an_image_whose_files_are_gone_is_unpacked_again(desk: Desk) -> No
     assert again is not None and again.id == ref.id and await desk.paths(again) == ["a", "b"]
     record = desk.store.records.find(ref.id)
     assert record is not None and not desk.store.records.insert_chain(replace(record, id="x"), blobs[1])
+
+
+async def test_an_error_of_a_fetch_is_raised_as_itself(desk: Desk) -> None:
+    """Also when several layers are fetched side by side; the next one who asks tries again."""
+    blobs, fetch = await desk.image("open('a', 'w')", "open('b', 'w')")
+    down = [RegistryError("no answer")]
+
+    async def flaky(descriptor: Descriptor, progress: Progress | None) -> None:
+        if down:
+            raise down[0]
+        await fetch(descriptor, progress)
+
+    ref = await desk.store.from_layers(blobs, flaky, description="image")
+    assert ref is not None
+    for ask in (ref.mounts(), desk.store.layers(ref, Compression())):
+        with pytest.raises(RegistryError):
+            await ask
+    down.clear()
+    assert await desk.paths(ref) == ["a", "b"]
 
 
 async def test_merge_and_diff(desk: Desk) -> None:
