@@ -1,6 +1,7 @@
 """``bknb``: the cell's build on a command line, and a doctor.
 
-``bknb build`` takes the words of ``docker buildx build`` and prints BuildKit's plain progress on stderr.
+``bknb build`` takes the words of ``docker buildx build`` and prints BuildKit's plain progress on stderr. ``bknb llb``
+takes the same words, compiles, and writes the graph to stdout; it runs nothing, and works where nothing can run.
 """
 
 from __future__ import annotations
@@ -9,9 +10,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bknb import __version__, options
 from bknb.errors import BknbError, BuildCancelled, BuildError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from bknb.api import Build, Client, RunningBuild
+    from bknb.llb import Definition
 
 COMMANDS = {
     "build": "build an image from a Dockerfile",
@@ -21,11 +28,21 @@ COMMANDS = {
 _HELP = """bknb: BuildKit, opened up
 
   bknb build [options] CONTEXT    build; `bknb build --help` lists the options
+  bknb llb [options] [CONTEXT]    only compile, and print the graph; `bknb llb --help`
   bknb doctor                     what this machine can do, and what is missing
   bknb --version
 
 In a notebook: %load_ext bknb, then %%dockerfile in a cell.
 State is kept in BKNB_ROOT, or in the platform's user data folder."""
+
+_LLB_HELP = """
+Nothing runs: configs of base images are looked up, and that is all. The graph goes to stdout.
+
+  bknb llb .                                         a line of JSON for each op, as buildctl debug dump-llb prints
+  bknb llb --format proto . | buildctl build --local context=.
+  bknb llb --format dot . | dot -Tsvg > graph.svg
+  bknb llb -f - . < Dockerfile                       the Dockerfile from stdin
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +77,8 @@ def _run(words: list[str]) -> int:
             return 0
         case "build":
             return _build(words[1:])
+        case "llb":
+            return _llb(words[1:])
         case "doctor":
             return _doctor()
         case _:
@@ -77,50 +96,69 @@ def _build(words: list[str]) -> int:
         raise UsageError(
             "bknb build needs a CONTEXT: the folder that COPY reads, such as '.', or '-' for none"
         )
-    found = options.with_environment(found, os.environ)
-    text = sys.stdin.buffer.read() if found.file == "-" else None
-    from bknb.api import Client, Preferences
-
-    client = Client(
-        Preferences(
-            root=os.environ.get("BKNB_ROOT", ""), offline=os.environ.get("BKNB_OFFLINE", "") in ("1", "true")
-        )
-    )
+    client = _client()
     try:
-        return _show(client.start(found, dockerfile=text), found)
+        return _show(_start(client, found), found)
     finally:
         client.close()
 
 
-def _show(running: object, found: options.BuildOptions) -> int:
-    from bknb.api import failure_text
-    from bknb.api.running import RunningBuild
-    from bknb.display.plain import PlainProgress
-    from bknb.events import to_json
-
-    assert isinstance(running, RunningBuild)
-    progress = PlainProgress(lambda text: sys.stderr.write(text))
-
-    def draw() -> None:
-        events = running.new_events()
-        if found.progress == "rawjson":
-            for event in events:
-                print(json.dumps(to_json(event)), file=sys.stderr)
-        elif found.progress != "quiet":
-            progress.feed(events)
-            sys.stderr.flush()
-
+def _llb(words: list[str]) -> int:
+    if options.wants_help(words):
+        print(options.parser("bknb llb", cell=False, formats=options.FORMATS).format_help() + _LLB_HELP)
+        return 0
+    found = options.parse(words, prog="bknb llb", cell=False, formats=options.FORMATS)
+    if found.outputs or found.push or found.load or found.call != "build":
+        raise UsageError("bknb llb only compiles: leave --output, --push, --load, --call and --check to bknb build")
+    if len(found.platforms) > 1:
+        raise UsageError("bknb llb writes one graph, and there is one for each platform: say one --platform")
+    if found.format == "proto" and sys.stdout.isatty():
+        raise UsageError(
+            "--format proto is bytes and no text: write bknb llb --format proto . | buildctl build, or > FILE"
+        )
+    found = replace(found, llb=True, progress="quiet" if found.progress == "auto" else found.progress)
+    client = _client(runtime="none")
     try:
-        build = running.wait(draw)
-    except BuildError as error:
-        draw()
-        if found.progress not in ("quiet", "rawjson"):
-            progress.finish()
-        if found.progress != "rawjson":
-            print(failure_text(error), file=sys.stderr)
+        build = _wait(_start(client, found), found)
+        if build is None:
+            return 1
+        sys.stdout.buffer.write(_written(build.definition, found.format))
+        sys.stdout.buffer.flush()
+        return 0
+    finally:
+        client.close()
+
+
+def _written(definition: Definition, format: str) -> bytes:
+    from bknb.llb import render
+
+    match format:
+        case "proto":
+            return definition.to_bytes()
+        case "dot":
+            return render.dot(definition).encode()
+        case "mermaid":
+            return render.mermaid(definition).encode()
+        case _:
+            return render.json_lines(definition).encode()
+
+
+def _client(runtime: str = "auto") -> Client:
+    from bknb.api import Client, Preferences
+
+    offline = os.environ.get("BKNB_OFFLINE", "") in ("1", "true")
+    return Client(Preferences(root=os.environ.get("BKNB_ROOT", ""), offline=offline, runtime=runtime))
+
+
+def _start(client: Client, found: options.BuildOptions) -> RunningBuild:
+    text = sys.stdin.buffer.read() if found.file == "-" else None
+    return client.start(options.with_environment(found, os.environ), dockerfile=text)
+
+
+def _show(running: RunningBuild, found: options.BuildOptions) -> int:
+    build = _wait(running, found)
+    if build is None:
         return 1
-    if found.progress not in ("quiet", "rawjson"):
-        progress.finish()
     if found.call != "build":
         return _answer(build)
     if found.quiet and build.metadata.get("containerimage.digest"):
@@ -128,21 +166,47 @@ def _show(running: object, found: options.BuildOptions) -> int:
     return 0
 
 
-def _answer(build: object) -> int:
-    """Print what a frontend answered to ``--call``."""
-    from bknb.api.build import Build
+def _wait(running: RunningBuild, found: options.BuildOptions) -> Build | None:
+    """Print progress on stderr until the end; None when it failed, which has been said then."""
+    from bknb.api import failure_text
+    from bknb.display.plain import PlainProgress
+    from bknb.events import to_json
 
-    assert isinstance(build, Build)
+    progress = PlainProgress(lambda text: sys.stderr.write(text))
+    lines = found.progress not in ("quiet", "rawjson")
+
+    def draw() -> None:
+        events = running.new_events()
+        if found.progress == "rawjson":
+            for event in events:
+                print(json.dumps(to_json(event)), file=sys.stderr)
+        elif lines:
+            progress.feed(events)
+            sys.stderr.flush()
+
+    try:
+        return running.wait(draw)
+    except BuildError as error:
+        draw()
+        if found.progress != "rawjson":
+            print(failure_text(error), file=sys.stderr)
+        return None
+    finally:
+        if lines:
+            progress.finish()
+
+
+def _answer(build: Build) -> int:
+    """Print what a frontend answered to ``--call``."""
     answers = build.answers
     print(answers.get("result.txt", b"").decode(errors="replace").rstrip("\n"))
     return int(answers.get("result.statuscode", b"0") or 0)
 
 
 def _doctor() -> int:
-    from bknb.api import Client, Preferences
     from bknb.doctor import examine
 
-    client = Client(Preferences(root=os.environ.get("BKNB_ROOT", "")))
+    client = _client()
     try:
         print(examine(client))
     finally:

@@ -39,6 +39,7 @@ _REQUESTS = {
     "targets": "frontend.targets",
 }
 CALLS = ("build", "check", "lint", "outline", "targets")
+FORMATS = ("json", "proto", "dot", "mermaid")
 PROGRESS = ("auto", "plain", "quiet", "rawjson", "tty", "widget", "html")
 
 
@@ -93,6 +94,7 @@ class BuildOptions:
     background: bool = False
     llb: bool = False
     quiet: bool = False
+    format: str = ""
 
     def frontend_opts(self) -> dict[str, str]:
         """The options as a frontend receives them (frontend/dockerui/config.go, docker/buildx build/opt.go)."""
@@ -139,8 +141,14 @@ class _Parser(argparse.ArgumentParser):
         return [word for action in self._actions for word in action.option_strings if word.startswith("--")]
 
 
-def parser(prog: str, *, cell: bool) -> argparse.ArgumentParser:
-    """The parser of a build's words; `cell` adds what only makes sense in a notebook."""
+def parser(prog: str, *, cell: bool, formats: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of a build's words.
+
+    Args:
+        prog: how the command is called in errors.
+        cell: adds what only makes sense in a notebook.
+        formats: for a command that prints the graph: how it may be written, the default first.
+    """
     p = _Parser(
         prog=prog, add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -276,6 +284,8 @@ def parser(prog: str, *, cell: bool) -> argparse.ArgumentParser:
         metavar="N",
         help="at most N steps of this build at once",
     )
+    if formats:
+        add("--format", choices=formats, default=formats[0], help="how the graph is written")
     if cell:
         add("--out", default="", metavar="VAR", help="put the result object into this variable")
         add("--bg", action="store_true", help="do not wait: the cell returns a handle at once")
@@ -284,13 +294,20 @@ def parser(prog: str, *, cell: bool) -> argparse.ArgumentParser:
     return p
 
 
-def parse(words: Sequence[str] | str, *, prog: str = "%%dockerfile", cell: bool = True) -> BuildOptions:
+def parse(
+    words: Sequence[str] | str,
+    *,
+    prog: str = "%%dockerfile",
+    cell: bool = True,
+    formats: Sequence[str] = (),
+) -> BuildOptions:
     """Words to options.
 
     Args:
         words: the words, or a line that is split as a shell does.
         prog: how the command is called in errors.
         cell: whether the notebook's own options are understood.
+        formats: see `parser`.
 
     Raises:
         UsageError: a word is not understood; the message says which and what was probably meant.
@@ -298,7 +315,7 @@ def parse(words: Sequence[str] | str, *, prog: str = "%%dockerfile", cell: bool 
     """
     if isinstance(words, str):
         words = split(words)
-    found = parser(prog, cell=cell).parse_args(list(words))
+    found = parser(prog, cell=cell, formats=formats).parse_args(list(words))
     _refuse_unfinished(found)
     outputs = tuple(_output(text) for text in found.output)
     if found.push and not found.tag and not any(o.attrs.get("name") for o in outputs):
@@ -351,6 +368,7 @@ def parse(words: Sequence[str] | str, *, prog: str = "%%dockerfile", cell: bool 
         background=getattr(found, "bg", False),
         llb=getattr(found, "llb", False),
         quiet=found.quiet,
+        format=getattr(found, "format", ""),
     )
 
 

@@ -41,7 +41,8 @@ class Settings:
         registries: by host name.
         max_registry_concurrency: connections to one registry; one more is kept for metadata.
         snapshotter: ``auto``, ``overlayfs`` or ``native``.
-        runtime: ``auto``, ``crun``, ``runc``, ``bubblewrap`` or ``proot``.
+        runtime: ``auto``, ``crun``, ``runc``, ``bubblewrap`` or ``proot``; ``none`` to only compile: no
+            process is started.
         offline: reach no registry; docker.io is served from this machine.
         entitlements: ``network.host``, ``security.insecure``, ``device``: what a build may ask for.
         dns: nameservers, search domains and options of a step's resolv.conf; empty for the host's.

@@ -53,6 +53,8 @@ def build_session(
             directories[name] = directories[f"context:{name}"]
     secrets = dict(parse_secret(text) for text in options.secrets)
     agents = dict(parse_ssh(text, environ) for text in options.ssh)
+    if options.llb:  # what is only compiled names no session, so that it can be built by any other
+        return LocalSession(directories, secrets, agents, environ, id="")
     return LocalSession(directories, secrets, agents, environ)
 
 

@@ -1,4 +1,4 @@
-"""A machine that is no Linux: everything that needs no container works, the rest says what would."""
+"""Where no container runs: everything that needs none works, the rest says what would."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bknb.protocols import ExitStatus, Isolation, Output, Process
 
 @dataclass(frozen=True, slots=True)
 class ForeignShim:
-    """Stands where the shim and the executor are elsewhere; `system` is the operating system's name."""
+    """Stands where the shim and the executor are elsewhere; `why` is what a step that would run is told."""
 
-    system: str
+    why: str
 
     @property
     def isolation(self) -> Isolation:
@@ -40,7 +40,17 @@ class ForeignShim:
         raise self._refusal()
 
     def _refusal(self) -> UnsupportedError:
-        return UnsupportedError(
-            f"steps run on Linux, and this is {self.system}: compile with --llb and look; "
-            "%bknb builder create, for a buildkitd on a Linux machine, is to come"
-        )
+        return UnsupportedError(self.why)
+
+
+def no_linux(system: str) -> ForeignShim:
+    """For a machine with another operating system, whose name is given."""
+    return ForeignShim(
+        f"steps run on Linux, and this is {system}: compile with --llb and look; "
+        "%bknb builder create, for a buildkitd on a Linux machine, is to come"
+    )
+
+
+def no_runtime() -> ForeignShim:
+    """For a builder that was told to run nothing."""
+    return ForeignShim("this builder only compiles: it was opened with runtime none")

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bknb.builder.foreign import ForeignShim
+from bknb.builder.foreign import no_linux, no_runtime
 from bknb.cache.refs import DiskRefStore
 from bknb.cache.store import SqliteCacheStore
 from bknb.content.images import ImageStore
@@ -76,7 +76,7 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
     """
     root = Path(settings.root)
     content = DiskContentStore(root / "content")
-    shim, executor = await _open_shim(root, stack)
+    shim, executor = await _open_shim(settings, stack)
     snapshotter = await open_snapshotter(root / "snapshots", shim)
     stack.push_async_callback(snapshotter.aclose)
     layers = ShimLayers(shim, content)
@@ -137,12 +137,12 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
     )
 
 
-async def _open_shim(root: Path, stack: AsyncExitStack) -> tuple[Shim, Executor]:
-    """The shim and what runs steps; on a system that is no Linux, what says so when a step would run."""
-    if host.system() != "Linux":
-        foreign = ForeignShim(host.system())
+async def _open_shim(settings: Settings, stack: AsyncExitStack) -> tuple[Shim, Executor]:
+    """The shim and what runs steps; where nothing shall or can run, what says so when a step would."""
+    if settings.runtime == "none" or host.system() != "Linux":
+        foreign = no_runtime() if settings.runtime == "none" else no_linux(host.system())
         return foreign, foreign
-    shim = await stack.enter_async_context(ShimProcess(root))
+    shim = await stack.enter_async_context(ShimProcess(Path(settings.root)))
     return shim, ShimExecutor(shim)
 
 
