@@ -1,12 +1,17 @@
-"""The group `contenthash`: a tree, streamed and on disk, and the checksums of queries to it."""
+"""The group `contenthash`: a tree, streamed and on disk, and the checksums of queries to it.
+
+On disk, owners and devices are kept as the shim keeps them for whoever runs this: on the disk itself only for root.
+"""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from bknb.cache.contenthash import Entry, Tree, clean
 from bknb.digest import Digest
 from bknb.errors import PathError
 from bknb.keys import ContentSelector
+from bknb.shim.owners import OWN, Beside, OnDisk
 
 KINDS = {
     "file": stat.S_IFREG, "dir": stat.S_IFDIR, "symlink": stat.S_IFLNK, "hardlink": stat.S_IFREG,
@@ -22,7 +28,7 @@ KINDS = {
 
 
 def contenthash(request: dict[str, Any]) -> dict[str, Any]:
-    """Answers one case; `scan` needs root, for owners and devices."""
+    """Answers one case."""
     entries = request["entries"]
     queries = [_query(query) for query in request["queries"]]
     digests: dict[str, str] = {}
@@ -94,7 +100,12 @@ def _stream(entries: list[dict[str, Any]], digests: dict[str, str]) -> Tree:
     return tree
 
 
+def _owners() -> OnDisk | Beside:
+    return OnDisk() if os.geteuid() == 0 else Beside(os.geteuid(), os.getegid())
+
+
 def _lay_out(entries: list[dict[str, Any]], folder: str) -> None:
+    owners = _owners()
     for entry in entries:
         path = folder + clean(entry["path"])
         if entry.get("delete"):
@@ -109,15 +120,27 @@ def _lay_out(entries: list[dict[str, Any]], folder: str) -> None:
             os.link(folder + clean(entry["linkname"]), path)
         elif kind == "file":
             Path(path).write_bytes(_content(entry))
-        else:
-            os.mknod(path, mode, os.makedev(entry.get("devmajor", 0), entry.get("devminor", 0)))
         if kind == "hardlink":
             continue
-        os.lchown(path, entry.get("uid", 0), entry.get("gid", 0))
-        if kind != "symlink":
-            os.chmod(path, stat.S_IMODE(mode))
+        with _parent(path) as (directory, name):
+            if kind not in ("dir", "symlink", "file"):
+                device = os.makedev(entry.get("devmajor", 0), entry.get("devminor", 0))
+                owners.make_device(directory, name, mode, device)
+            owners.own(directory, name, entry.get("uid", 0), entry.get("gid", 0))
+            if kind != "symlink":
+                owners.set_mode(directory, name, stat.S_IMODE(mode))
         for name, value in _xattrs(entry).items():
             os.setxattr(path, name, value, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def _parent(path: str) -> Iterator[tuple[int, str]]:
+    above, name = os.path.split(path)
+    directory = os.open(above, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield directory, name
+    finally:
+        os.close(directory)
 
 
 def _delete(path: str) -> None:
@@ -135,13 +158,16 @@ def _scan(folder: str) -> Tree:
             return [path]
         return [path, *(below for name in os.listdir(path) for below in paths(f"{path}/{name}"))]
 
+    owners = _owners()
     entries = []
     for path in paths(folder):
-        info = os.lstat(path)
+        with _parent(path) as (directory, name):
+            info = owners.state(directory, name, os.lstat(path))
         link = os.readlink(path) if stat.S_ISLNK(info.st_mode) else ""
         xattrs = {
             name: os.getxattr(path, name, follow_symlinks=False)
             for name in os.listxattr(path, follow_symlinks=False)
+            if name not in OWN
         }
         entries.append(
             (
