@@ -109,7 +109,9 @@ def _llb(words: list[str]) -> int:
         return 0
     found = options.parse(words, prog="bknb llb", cell=False, formats=options.FORMATS)
     if found.outputs or found.push or found.load or found.call != "build":
-        raise UsageError("bknb llb only compiles: leave --output, --push, --load, --call and --check to bknb build")
+        raise UsageError(
+            "bknb llb only compiles: leave --output, --push, --load, --call and --check to bknb build"
+        )
     if len(found.platforms) > 1:
         raise UsageError("bknb llb writes one graph, and there is one for each platform: say one --platform")
     if found.format == "proto" and sys.stdout.isatty():

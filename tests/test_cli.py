@@ -16,7 +16,9 @@ from bknb.digest import Digest
 from bknb.llb import Definition
 from tests.conftest import need
 
-DOCKERFILE = "FROM busybox AS base\nWORKDIR /app\nFROM base\nARG WHO=you\nRUN echo hello ${WHO}\nCOPY . /src\n"
+DOCKERFILE = (
+    "FROM busybox AS base\nWORKDIR /app\nFROM base\nARG WHO=you\nRUN echo hello ${WHO}\nCOPY . /src\n"
+)
 
 
 class Shell:
