@@ -15,7 +15,6 @@ from bknb.content.images import ImageStore
 from bknb.content.store import DiskContentStore
 from bknb.executor.run import ShimExecutor
 from bknb.executor.shim import ShimProcess
-from bknb.exporter import open_exporter
 from bknb.frontend.dockerfile.frontend import DockerfileFrontend
 from bknb.history import History, Recorder
 from bknb.layers import ShimLayers
@@ -23,8 +22,6 @@ from bknb.layers.compress import compressor
 from bknb.platforms import Platform
 from bknb.protocols import Compression, Executor, Exporter, ExportRequest, Frontend, Shim
 from bknb.registry.client import RegistryClient
-from bknb.registry.seed import seed
-from bknb.registry.server import Access, RegistryServer
 from bknb.settings import HostSettings, Settings
 from bknb.snapshot import LayeredSnapshotter, open_snapshotter
 from bknb.solver import Slots, Solver
@@ -64,6 +61,8 @@ class Parts:
         Raises:
             UnsupportedError: there is none of this type.
         """
+        from bknb.exporter import open_exporter
+
         return open_exporter(request, self)
 
 
@@ -148,6 +147,9 @@ async def _open_shim(settings: Settings, stack: AsyncExitStack) -> tuple[Shim, E
 
 async def _offline(settings: Settings, root: Path, stack: AsyncExitStack) -> Settings:
     """Serve docker.io from this process, and from nowhere else."""
+    from bknb.registry.seed import seed
+    from bknb.registry.server import Access, RegistryServer
+
     content = DiskContentStore(root / "offline" / "content")
     # Read only: nobody else on this machine may put an image where docker.io is looked for.
     mirror = RegistryServer(root / "offline" / "repositories", content, access=Access.PULL)

@@ -48,7 +48,7 @@ def details(view: BuildView, ops: Mapping[Digest, object], files: Files, room: i
     left_out = len(steps) - len(drawn)
     if left_out:
         more = f"Details of {amounts.count(left_out, 'more step')}: "
-        body += f'<div style="{QUIET}">{more}<code style="{CODE}">build.step("RUN …")</code></div>'
+        body += f'<div style="{QUIET}">{more}<code style="{CODE}">build["RUN …"].log</code></div>'
     return fold(
         "Steps in detail",
         "Dockerfile lines, digests, keys, logs",

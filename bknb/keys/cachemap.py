@@ -14,7 +14,6 @@ from typing import Any
 
 from bknb.digest import Digest
 from bknb.errors import DefinitionError
-from bknb.keys.definition import build_op_json
 from bknb.keys.gojson import compact, dumps
 from bknb.keys.selectors import ContentSelector, absolute, base_name, has_wildcards, merged, outermost
 from bknb.llb.ops import (
@@ -103,6 +102,8 @@ def op_cache_map(op: Op, inputs: int, platform: Platform) -> CacheMapSpec:
         case DiffOp():
             return _diff(op)
         case BuildOp():
+            from bknb.keys.definition import build_op_json  # protobuf takes a tenth of a start to load
+
             return _plain({"Type": "buildkit.build.v0", "Exec": build_op_json(op)}, inputs)
         case PassthroughOp():
             return _passthrough(op, inputs)

@@ -31,7 +31,7 @@ def main(words: list[str]) -> int:
                 f"{now()} · {os.cpu_count()} cores · {'BuildKit on PATH' if found else 'no BuildKit on PATH'}; medians, in turn"
             )
             for name in words or ROWS:
-                row = rows[name](Bench(place, client, found, itertools.count(os.getpid() * 1000)))
+                row = rows[name](Bench(place, client, found, itertools.count(os.getpid() * 1000), mirror.host))
                 for each in row if isinstance(row, list) else [row]:
                     print("\n".join(each.lines()), flush=True)
     finally:

@@ -152,7 +152,7 @@ def read_lines(text: str) -> None:
 
 def layout(dot: str, command: str) -> None:
     """Row k: the layout program itself."""
-    subprocess.run([command, "-Tjson"], input=dot.encode(), stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([command, "-Tjson"], input=dot.encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
 
 
 if __name__ == "__main__":
