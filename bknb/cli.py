@@ -189,13 +189,16 @@ def _wait(running: RunningBuild, found: options.BuildOptions) -> Build | None:
     try:
         return running.wait(draw)
     except BuildError as error:
-        draw()
-        if found.progress != "rawjson":
-            print(failure_text(error), file=sys.stderr)
-        return None
+        failure = error
     finally:
         if lines:
+            draw()
             progress.finish()
+    if found.progress != "rawjson":
+        # The progress has shown a failed step, with its place and its log.
+        shown = lines and failure.step is not None
+        print(f"ERROR: {failure}" if shown else failure_text(failure), file=sys.stderr)
+    return None
 
 
 def _answer(build: Build) -> int:
