@@ -527,12 +527,6 @@ class CacheStore(Protocol):
         """What a digest was taken of, if that is still known."""
 
 
-class Secrets(Protocol):
-    """Looked up when a step runs; never kept."""
-
-    async def get(self, id: str) -> bytes | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class LocalDirectory:
     """A folder of the client.
@@ -632,17 +626,6 @@ class Worker(Protocol):
 
     async def load(self, result: str) -> Ref | None:
         """The Ref that a cache record names, or None if it is gone."""
-
-
-class Solver(Protocol):
-    """Turns edges into results."""
-
-    async def solve(self, job: Job, edge: Edge) -> Ref | None:
-        """Build one edge; the caller releases the Ref.
-
-        Raises:
-            StepError: a vertex failed.
-        """
 
 
 # --- frontends -----------------------------------------------------------------------------------------------
