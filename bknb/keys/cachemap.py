@@ -14,7 +14,7 @@ from typing import Any
 
 from bknb.digest import Digest
 from bknb.errors import DefinitionError
-from bknb.keys.gojson import compact, dumps
+from bknb.gojson import dumps, present
 from bknb.keys.selectors import ContentSelector, absolute, base_name, has_wildcards, merged, outermost
 from bknb.llb.ops import (
     Action,
@@ -96,7 +96,7 @@ def op_cache_map(op: Op, inputs: int, platform: Platform) -> CacheMapSpec:
         case MergeOp():
             text = {
                 "Type": "buildkit.merge.v0",
-                "Merge": compact(inputs=[compact(input=i) for i in op.inputs]),
+                "Merge": present(inputs=[present(input=i) for i in op.inputs]),
             }
             return _plain(text, len(op.inputs))
         case DiffOp():
@@ -121,7 +121,7 @@ def _diff(op: DiffOp) -> CacheMapSpec:
         raise DefinitionError("invalid diff op with nil lower or upper input")
     text = {
         "Type": "buildkit.diff.v0",
-        "Diff": {"lower": compact(input=op.lower), "upper": compact(input=op.upper)},
+        "Diff": {"lower": present(input=op.lower), "upper": present(input=op.upper)},
     }
     return _plain(text, (op.lower != -1) + (op.upper != -1))
 
@@ -134,7 +134,7 @@ def _passthrough(op: PassthroughOp, inputs: int) -> CacheMapSpec:
     for index in op.outputs:
         if index < 0 or 0 < inputs <= index:
             raise DefinitionError(f"invalid passthrough output input index {index}")
-    text = {"Type": "buildkit.passthrough.v0", "Passthrough": compact(id=op.id, outputs=list(op.outputs))}
+    text = {"Type": "buildkit.passthrough.v0", "Passthrough": present(id=op.id, outputs=list(op.outputs))}
     return _plain(text, inputs)
 
 
@@ -154,17 +154,17 @@ def _exec(op: ExecOp, inputs: int, platform: Platform) -> CacheMapSpec:
     platform = platform.normalize()
     text = {
         "Type": "buildkit.exec.v0",
-        "Exec": compact(
+        "Exec": present(
             meta=_meta(meta),
             mounts=[] if _lone_root(op.mounts) else [_mount(mount) for mount in op.mounts],
             network=int(op.network),
             security=int(op.security),
-            secretenv=[compact(ID=s.id, name=s.name, optional=s.optional) for s in op.secret_env],
-            cdiDevices=[compact(name=d.name, optional=d.optional) for d in op.cdi_devices],
+            secretenv=[present(ID=s.id, name=s.name, optional=s.optional) for s in op.secret_env],
+            cdiDevices=[present(name=d.name, optional=d.optional) for d in op.cdi_devices],
         ),
         "OS": platform.os,
         "Arch": platform.architecture,
-        **compact(
+        **present(
             Variant=platform.variant, OSVersion=platform.os_version, OSFeatures=list(platform.os_features)
         ),
     }
@@ -173,11 +173,11 @@ def _exec(op: ExecOp, inputs: int, platform: Platform) -> CacheMapSpec:
 
 
 def _meta(meta: Meta) -> dict[str, Any]:
-    return compact(
+    return present(
         args=list(meta.args), env=list(meta.env), cwd=meta.cwd, user=meta.user,
-        extraHosts=[compact(Host=host.host) for host in meta.extra_hosts],
+        extraHosts=[present(Host=host.host) for host in meta.extra_hosts],
         hostname=meta.hostname,
-        ulimit=[compact(Name=u.name, Soft=u.soft, Hard=u.hard) for u in meta.ulimit],
+        ulimit=[present(Name=u.name, Soft=u.soft, Hard=u.hard) for u in meta.ulimit],
         cgroupParent=meta.cgroup_parent,
         removeMountStubsRecursive=meta.remove_mount_stubs_recursive,
         validExitCodes=list(meta.valid_exit_codes),
@@ -196,10 +196,10 @@ def _lone_root(mounts: Sequence[Mount]) -> bool:
 
 def _mount(mount: Mount) -> dict[str, Any]:
     tmpfs = mount.tmpfs_opt
-    return compact(
+    return present(
         input=mount.input, dest=mount.dest, output=mount.output, readonly=mount.readonly,
         mountType=int(mount.type),
-        TmpfsOpt=None if tmpfs is None else compact(size=tmpfs.size),
+        TmpfsOpt=None if tmpfs is None else present(size=tmpfs.size),
         cacheOpt=None if mount.cache_opt is None else _cache_opt(mount.cache_opt, mount.dest),
         secretOpt=_shared_file(mount.secret_opt),
         SSHOpt=_shared_file(mount.ssh_opt),
@@ -211,13 +211,13 @@ def _cache_opt(opt: CacheOpt, dest: str) -> dict[str, Any]:
     """Id and sharing do not count, except where a Dockerfile's default put the target there."""
     _namespace, slash, rest = opt.id.partition("/")
     default = opt.sharing is CacheSharing.SHARED and (opt.id == dest or (bool(slash) and rest == dest))
-    return compact(ID=opt.id) if default else {}
+    return present(ID=opt.id) if default else {}
 
 
 def _shared_file(opt: SecretOpt | SSHOpt | None) -> dict[str, Any] | None:
     if opt is None:
         return None
-    return compact(ID=opt.id, uid=opt.uid, gid=opt.gid, mode=opt.mode, optional=opt.optional)
+    return present(ID=opt.id, uid=opt.uid, gid=opt.gid, mode=opt.mode, optional=opt.optional)
 
 
 def _mount_deps(mounts: Sequence[Mount], inputs: int) -> tuple[DepSpec, ...]:
@@ -316,25 +316,25 @@ def _action(
             return _copy(action, src)
         case MkDirAction():
             _select_users(action.owner, selectors)
-            return compact(
+            return present(
                 path=action.path, mode=action.mode, makeParents=action.make_parents,
                 owner=_owner(action.owner), timestamp=action.timestamp,
             )  # fmt: skip
         case MkFileAction():
             _select_users(action.owner, selectors)
-            return compact(
+            return present(
                 path=action.path, mode=action.mode, data=base64.b64encode(action.data).decode(),
                 owner=_owner(action.owner), timestamp=action.timestamp,
             )  # fmt: skip
         case SymlinkAction():
-            return compact(
+            return present(
                 oldpath=action.old_path,
                 newpath=action.new_path,
                 owner=_owner(action.owner),
                 timestamp=action.timestamp,
             )
         case RmAction():
-            return compact(
+            return present(
                 path=action.path, allowNotFound=action.allow_not_found, allowWildcard=action.allow_wildcard
             )
         case None:
@@ -349,7 +349,7 @@ def _copied(action: CopyAction) -> ContentSelector:
 
 
 def _copy(action: CopyAction, src: str) -> dict[str, Any]:
-    return compact(
+    return present(
         src=src, dest=action.dest, owner=_owner(action.owner), mode=action.mode,
         followSymlink=action.follow_symlink, dirCopyContents=action.dir_copy_contents,
         attemptUnpackDockerCompatibility=action.attempt_unpack, createDestPath=action.create_dest_path,
@@ -362,7 +362,7 @@ def _copy(action: CopyAction, src: str) -> dict[str, Any]:
 
 
 def _owner(owner: ChownOpt | None) -> dict[str, Any] | None:
-    return None if owner is None else compact(user=_user(owner.user), group=_user(owner.group))
+    return None if owner is None else present(user=_user(owner.user), group=_user(owner.group))
 
 
 def _user(opt: UserOpt | None) -> dict[str, Any] | None:
@@ -370,9 +370,9 @@ def _user(opt: UserOpt | None) -> dict[str, Any] | None:
         case None:
             return None
         case UserOpt(user=NamedUser(name=name, input=index)):
-            return {"User": {"byName": compact(name=name, input=index)}}
+            return {"User": {"byName": present(name=name, input=index)}}
         case UserOpt(user=int(number)):
-            return {"User": compact(byId=number)}
+            return {"User": present(byId=number)}
         case _:
             return {"User": {}}
 

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from bknb.errors import DefinitionError
-from bknb.keys.gojson import compact
+from bknb.gojson import present
 from bknb.llb.ops import BuildOp
 from bknb.pb import ops_pb2 as pb
 
@@ -20,9 +20,9 @@ def build_op_json(op: BuildOp) -> dict[str, Any]:
     Raises:
         DefinitionError: its definition cannot be read.
     """
-    return compact(
+    return present(
         builder=op.builder,
-        inputs={name: compact(input=op.inputs[name]) for name in sorted(op.inputs, key=str.encode)} or None,
+        inputs={name: present(input=op.inputs[name]) for name in sorted(op.inputs, key=str.encode)} or None,
         **{"def": _definition(op.definition) if op.definition else None},
         attrs=_sorted(op.attrs),
     )
@@ -36,7 +36,7 @@ def _definition(data: bytes) -> dict[str, Any]:
         raise DefinitionError(f"the definition inside of a build op cannot be read: {error}") from None
     metadata = {name: _metadata(message.metadata[name]) for name in sorted(message.metadata, key=str.encode)}
     fields = {"def": [base64.b64encode(entry).decode() for entry in getattr(message, "def")]}
-    return compact(
+    return present(
         **fields,
         metadata=metadata or None,
         Source=_source(message.Source) if message.HasField("Source") else None,
@@ -49,12 +49,12 @@ def _sorted(values: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _metadata(meta: Any) -> dict[str, Any]:
     group = meta.progress_group
-    return compact(
+    return present(
         ignore_cache=meta.ignore_cache,
         description=_sorted(meta.description),
-        export_cache=compact(Value=meta.export_cache.Value) if meta.HasField("export_cache") else None,
+        export_cache=present(Value=meta.export_cache.Value) if meta.HasField("export_cache") else None,
         caps=_sorted(meta.caps),
-        progress_group=compact(id=group.id, name=group.name, weak=group.weak)
+        progress_group=present(id=group.id, name=group.name, weak=group.weak)
         if meta.HasField("progress_group")
         else None,
         linux_resources=_resources(meta.linux_resources) if meta.HasField("linux_resources") else None,
@@ -62,7 +62,7 @@ def _metadata(meta: Any) -> dict[str, Any]:
 
 
 def _resources(linux: Any) -> dict[str, Any]:
-    return compact(
+    return present(
         memory=linux.memory, memorySwap=linux.memorySwap, cpuShares=linux.cpuShares,
         cpuPeriod=linux.cpuPeriod, cpuQuota=linux.cpuQuota, cpusetCpus=linux.cpusetCpus,
         cpusetMems=linux.cpusetMems,
@@ -71,14 +71,14 @@ def _resources(linux: Any) -> dict[str, Any]:
 
 def _source(source: Any) -> dict[str, Any]:
     locations = {
-        digest: compact(locations=[_location(entry) for entry in source.locations[digest].locations])
+        digest: present(locations=[_location(entry) for entry in source.locations[digest].locations])
         for digest in sorted(source.locations, key=str.encode)
     }
-    return compact(locations=locations or None, infos=[_info(info) for info in source.infos])
+    return present(locations=locations or None, infos=[_info(info) for info in source.infos])
 
 
 def _info(info: Any) -> dict[str, Any]:
-    return compact(
+    return present(
         filename=info.filename,
         data=base64.b64encode(info.data).decode(),
         definition=_definition(info.definition.SerializeToString()) if info.HasField("definition") else None,
@@ -88,10 +88,10 @@ def _info(info: Any) -> dict[str, Any]:
 
 def _location(location: Any) -> dict[str, Any]:
     ranges = [
-        compact(
-            start=compact(line=r.start.line, character=r.start.character) if r.HasField("start") else None,
-            end=compact(line=r.end.line, character=r.end.character) if r.HasField("end") else None,
+        present(
+            start=present(line=r.start.line, character=r.start.character) if r.HasField("start") else None,
+            end=present(line=r.end.line, character=r.end.character) if r.HasField("end") else None,
         )
         for r in location.ranges
     ]
-    return compact(sourceIndex=location.sourceIndex, ranges=ranges)
+    return present(sourceIndex=location.sourceIndex, ranges=ranges)

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from bknb.digest import Digest
 from bknb.errors import SourceError
+from bknb.gojson import dumps, present
 from bknb.keys.cachekey import VOLATILE
-from bknb.keys.gojson import compact, dumps
 from bknb.keys.selectors import base_name
 from bknb.llb.giturl import URL, GitURL
 
@@ -100,7 +100,7 @@ class HttpSource:
         modified = "" if last_modified is None else formatdate(last_modified, usegmt=True)
         text = dumps({
             "Filename": filename, "Perm": self.perm, "UID": self.uid, "GID": self.gid, "Checksum": digest,
-            **compact(
+            **present(
                 LastModTime=modified, AuthHeaderSecret=self.auth_header_secret,
                 Header=[{"Name": name, "Value": value} for name, value in self.headers],
             ),
@@ -203,7 +203,7 @@ class LocalSource:
             "IncludePatterns": _listed(self.include),
             "ExcludePatterns": _listed(self.exclude),
             "FollowPaths": _listed(self.follow),
-            **compact(
+            **present(
                 MetadataTransfer=self.metadata_only,
                 MetadataExceptions=list(self.metadata_exceptions or ()),
             ),

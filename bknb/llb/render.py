@@ -151,8 +151,8 @@ def frame(graph: Definition | State) -> Any:
 
 def json_lines(graph: Definition | State) -> str:
     """One line for each op, in the shape of ``buildctl debug dump-llb``; the last is the result."""
+    from bknb import gojson
     from bknb.llb.pbjson import dump_op, to_gojson
-    from bknb.llb.sources import go_json
     from bknb.pb import ops_pb2 as pb
 
     definition = _definition(graph)
@@ -162,7 +162,7 @@ def json_lines(graph: Definition | State) -> str:
         digest = Digest.of(data)
         op = dump_op(pb.Op.FromString(data))
         metadata = to_gojson(message.metadata[digest])
-        lines.append(go_json({"Op": op, "Digest": digest, "OpMetadata": metadata}) + "\n")
+        lines.append(gojson.dumps({"Op": op, "Digest": digest, "OpMetadata": metadata}) + "\n")
     return "".join(lines)
 
 

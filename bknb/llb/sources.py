@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from bknb import gojson
 from bknb.errors import DefinitionError, InvalidReference
 from bknb.llb.giturl import GitURL
 from bknb.llb.graph import Constraints, Defaults, Edges, Output, Pending
@@ -403,16 +403,5 @@ def json_list(words: Sequence[str]) -> str:
     >>> json_list(["a<b", "é"])
     '["a\\u003cb","é"]'
     """
-    return go_json(list(words)) if words else ""
-
-
-_ESCAPED: Final = str.maketrans({
-    "<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029",
-    **{chr(code): "\\ufffd" for code in range(0xD800, 0xE000)},
-})  # fmt: skip
-
-
-def go_json(value: object, *, indent: int | None = None) -> str:
-    """JSON as Go's encoder writes it: no spaces, and nothing that HTML could misread."""
-    separators = (",", ":") if indent is None else (",", ": ")
-    return json.dumps(value, ensure_ascii=False, separators=separators, indent=indent).translate(_ESCAPED)
+    return gojson.dumps(list(words)) if words else ""
+ # fmt: skip

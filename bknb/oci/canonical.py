@@ -1,14 +1,11 @@
 """JSON to the byte as Go's ``encoding/json`` writes it: BuildKit's digests are taken of such bytes.
 
-Three habits of Go matter: no spaces between tokens, ``<``, ``>``, ``&``, U+2028 and U+2029 written as
-escapes, and the keys of a map sorted while those of a struct keep the order of its fields. A dict here is
-written in its own order; `members` sorts, because BuildKit patches configs as a map
-(exporter/containerimage/writer.go).
+The text is `bknb.gojson`'s. A dict here is written in its own order; `from_members` sorts, because BuildKit
+patches configs as a map (exporter/containerimage/writer.go).
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +13,9 @@ from typing import Any
 from msgspec import DecodeError, Raw, ValidationError
 from msgspec import json as fast
 
-_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-_SPECIAL = re.compile("[<>&\u2028\u2029]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+from bknb import gojson
+
 _TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\r\n]+', re.DOTALL)
-
-
-def _escape(text: str) -> str:
-    return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], _SURROGATE.sub("\ufffd", text))
 
 
 def dumps(value: Any) -> bytes:
@@ -32,12 +24,12 @@ def dumps(value: Any) -> bytes:
     >>> dumps({"b": "a<b", "a": [1, None]})
     b'{"b":"a\\u003cb","a":[1,null]}'
     """
-    return _escape(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
+    return gojson.dumps(value).encode()
 
 
 def dumps_indented(value: Any) -> bytes:
     """As ``json.MarshalIndent`` with two spaces: how BuildKit writes manifests and indexes."""
-    return _escape(json.dumps(value, ensure_ascii=False, indent=2)).encode()
+    return gojson.dumps(value, indent=2).encode()
 
 
 def compact(raw: bytes) -> bytes:
@@ -46,7 +38,7 @@ def compact(raw: bytes) -> bytes:
     >>> compact(b'{ "n": 1.50e3, "s": "a b" }')
     b'{"n":1.50e3,"s":"a b"}'
     """
-    return _escape(_TOKENS.sub(lambda found: found[1] or "", raw.decode(errors="replace"))).encode()
+    return gojson.escape(_TOKENS.sub(lambda found: found[1] or "", raw.decode(errors="replace"))).encode()
 
 
 def members(data: bytes) -> dict[str, bytes]:

@@ -189,8 +189,10 @@ def changes(context: Context, fds: list[int], *, lower: trees.Mounts, upper: tre
 
 
 def layer(context: Context, fds: list[int], *, path: str, marks: str, limit: int) -> list[str]:
-    """What a layer directory changes: ``+ /path`` for what it has, ``- /path`` for what it takes away; folders that
-    only lead to others are left out. At most `limit` lines, and one that says how many more there are.
+    """What a layer directory changes, one path a line.
+
+    ``+ /path`` is what it has, ``- /path`` what it takes away; folders that only lead to others are left out. At
+    most `limit` lines, and one that says how many more there are.
     """
     found: list[str] = []
     spelling = marks_of(marks)

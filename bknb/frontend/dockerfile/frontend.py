@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from bknb import gojson
 from bknb.digest import Digest
 from bknb.errors import BknbError, DefinitionError, DockerfileError, Range
 from bknb.frontend.dockerfile import ast, directives
@@ -28,7 +29,6 @@ from bknb.llb import Edge, SourceInfo
 from bknb.llb.caps import ALL
 from bknb.llb.graph import Defaults
 from bknb.llb.marshal import walk
-from bknb.llb.sources import go_json
 from bknb.patterns import PatternError, PatternMatcher
 from bknb.platforms import Platform
 from bknb.protocols import (
@@ -338,7 +338,7 @@ def _result(
         warnings=tuple(warnings),
         vertices=vertices,
         skipped=_skipped(compiled),
-        metadata={"refs.platforms": go_json({"Platforms": platforms}).encode()},
+        metadata={"refs.platforms": gojson.dumps({"Platforms": platforms}).encode()},
         filename=source.filename,
         source=source.data,
     )

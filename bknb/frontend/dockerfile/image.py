@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bknb import gojson
 from bknb.errors import DockerfileError
 from bknb.llb.run import DEFAULT_PATH
-from bknb.llb.sources import go_json
 from bknb.platforms import Platform
 
 HISTORY_COMMENT: Final = "buildkit.dockerfile.v0"
@@ -186,7 +186,7 @@ class ImageConfig:
         image["rootfs"] = {"type": self.rootfs_type, "diff_ids": diff_ids}
         image |= _filled({"history": [line.to_json() for line in self.history]})
         image["config"] = config
-        return go_json(image)
+        return gojson.dumps(image)
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bknb import gojson
 from bknb.digest import Digest
 from bknb.errors import BknbError, BuildCancelled, DockerfileError, Range
 from bknb.frontend.dockerfile.args import ArgInfo
@@ -19,7 +20,6 @@ from bknb.frontend.dockerfile.parser import parse
 from bknb.frontend.dockerfile.places import excerpt
 from bknb.frontend.dockerfile.stages import BuildStage
 from bknb.llb import Definition, SourceInfo
-from bknb.llb.sources import go_json
 from bknb.protocols import FrontendResult
 
 _RESULT: Final = ({"name": "result.json", "description": ""}, {"name": "result.txt", "description": ""})
@@ -85,7 +85,7 @@ def _describe() -> dict[str, str]:
     rows = [("NAME", "VERSION", "DESCRIPTION")]
     rows += [(kind.name.removeprefix("frontend."), kind.version, kind.description) for kind in kinds]
     return {
-        "result.json": go_json([kind.to_json() for kind in kinds], indent=2),
+        "result.json": gojson.dumps([kind.to_json() for kind in kinds], indent=2),
         "result.txt": _table(rows, 1),
         "version": "1.0.0",
     }
@@ -104,7 +104,7 @@ def _targets(source: SourceInfo) -> dict[str, str]:
         default = f"{head.name} (default)" if head.name else "(default)"
         rows.append((default if last else head.name, head.doc))
     listed = {"targets": targets or None, "sources": [base64.b64encode(source.data).decode()]}
-    return {"result.json": go_json(listed, indent=2), "result.txt": _table(rows, 1), "version": "1.0.0"}
+    return {"result.json": gojson.dumps(listed, indent=2), "result.txt": _table(rows, 1), "version": "1.0.0"}
 
 
 async def _outline(
@@ -137,7 +137,7 @@ async def _outline(
             rows = [(title, "REQUIRED")]
             rows += [(need["name"], "true" if need.get("required") else "") for need in needs]
             text += _table(rows, 3) + "\n"
-    return {"result.json": go_json(outline, indent=2), "result.txt": text, "version": "1.0.0"}
+    return {"result.json": gojson.dumps(outline, indent=2), "result.txt": text, "version": "1.0.0"}
 
 
 def _below(target: BuildStage) -> list[BuildStage]:
@@ -218,7 +218,7 @@ async def _lint(options: FrontendOptions, contexts: Contexts, source: SourceInfo
         location = _location(_joined(locations)) if locations else {}
         found["buildError"] = {"message": problem.message, "location": location}
     return {
-        "result.json": go_json(found, indent=2),
+        "result.json": gojson.dumps(found, indent=2),
         "result.txt": "".join(_lint_text(warning, source) for warning in sorted(warnings, key=_lint_order)),
         "result.statuscode": "1" if warnings or problem else "0",
         "version": "1.0.0",
@@ -277,7 +277,7 @@ async def _convert(
         "metadata": {digest: to_gojson(message.metadata[digest]) for digest in sorted(ops)},
         "source": to_protojson(message.Source),
     }
-    return {"result.json": go_json(found, indent=2), "version": "0.1.0"}
+    return {"result.json": gojson.dumps(found, indent=2), "version": "0.1.0"}
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:
