@@ -34,6 +34,8 @@ class Outcome(enum.StrEnum):
     """It ran once for this and another vertex with the same key."""
     SKIPPED = "skipped"
     """Nothing that was asked for needs it."""
+    COMPILED = "compiled"
+    """It was only asked for the graph: nothing runs."""
     CANCELLED = "cancelled"
     FAILED = "failed"
 

@@ -223,6 +223,8 @@ class BknbMagics(Magics):
             print(build.answers.get("result.txt", b"").decode(errors="replace").rstrip("\n"))
         if live.keeps:
             self.formatters.shown(build)
+            if found.llb and build.edge is not None:
+                self.formatters.compiled(build)
         return build
 
     def _keep(self, found: BuildOptions, value: object) -> None:

@@ -22,7 +22,9 @@ class Bknb(Configurable):
     progress = CaselessStrEnum(PROGRESS, "auto", help="How a running build is shown.").tag(config=True)
     max_parallelism = Int(0, min=0, help="Steps that may run at once; 0 for no limit.").tag(config=True)
     runtime = CaselessStrEnum(
-        ["auto", "crun", "runc", "bubblewrap", "proot"], "auto", help="What runs the containers."
+        ["auto", "crun", "runc", "bubblewrap", "proot", "none"],
+        "auto",
+        help="What runs the containers; none only compiles.",
     ).tag(config=True)
     snapshotter = CaselessStrEnum(
         ["auto", "overlayfs", "native"], "auto", help="How file systems are kept: overlayfs, or plain copies."

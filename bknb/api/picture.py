@@ -26,7 +26,8 @@ _PALETTE = {
 def table(view: BuildView) -> pandas.DataFrame:
     """One row for each step.
 
-    Columns: ``step`` (the instruction), ``stage``, ``cache`` (definition, content, remote, ran, merged, skipped, cancelled, failed),
+    Columns: ``step`` (the instruction), ``stage``, ``cache`` (definition, content, remote, ran, merged, skipped,
+    compiled, cancelled, failed),
     ``started`` (seconds after the build's begin), ``seconds``, ``size`` (bytes that it adds), ``digest``, ``name``.
     """
     import pandas

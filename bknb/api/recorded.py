@@ -49,7 +49,7 @@ class RecordedStep:
 
     @property
     def outcome(self) -> str:
-        """definition, content, remote, ran, merged, skipped, cancelled or failed."""
+        """definition, content, remote, ran, merged, skipped, compiled, cancelled or failed."""
         return str(self.view.state)
 
     @property

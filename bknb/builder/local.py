@@ -230,7 +230,7 @@ class _Build:
         self.stream.know(found.vertices)
         if self.request.compile_only:  # else the solver says it, with what the cache knows
             for result in found.results:
-                self.stream.announce(result.edge)
+                self.stream.announce(result.edge, Outcome.COMPILED)
         for stage in found.skipped:
             previous: tuple[Digest, ...] = ()
             for number, (text, range_) in enumerate(stage.instructions, 1):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bknb.digest import Digest
-from bknb.events import Emit, Event, VertexEvent
+from bknb.events import Emit, Event, Outcome, VertexEvent
 from bknb.llb import ops
 from bknb.llb.vertex import Edge, Vertex
 from bknb.protocols import VertexInfo
@@ -62,11 +62,11 @@ class Stream:
             "progress_group": group.id if group else "",
         }
 
-    def announce(self, edge: Edge | None) -> None:
-        """Say which vertices there are below an edge; one that was said already is not said again."""
+    def announce(self, edge: Edge | None, outcome: Outcome) -> None:
+        """Say which vertices there are below an edge, and what became of them; none is said twice."""
         for vertex in vertices(edge):
             if vertex.digest not in self._last:
-                self(VertexEvent(vertex.digest, **self.describe(vertex)))
+                self(VertexEvent(vertex.digest, outcome=outcome, **self.describe(vertex)))
 
     def last(self, vertex: Digest) -> VertexEvent | None:
         """The state of a vertex as it was said last."""

@@ -3,13 +3,14 @@
 ``events -> model.fold -> BuildView -> plain | text | html | the live widget``. `model` folds; `sentence`
 says in one line what happened; `palette` gives each state its colour, sign and word. The graph is planned
 in `boxes`, ordered by `graph` (DOT), laid into lanes by `lanes`, drawn by `svg` (`picture` does it all);
-`timeline` is a chart of its own; `html` joins both with `table` and `details`, made of `markup`. Nothing
+`timeline` is a chart of its own; `definition` shows LLB beside its source; `html` joins both with `table` and `details`, made of `markup`. Nothing
 here reads the solver or keeps state, save `plain.PlainProgress`: it knows what it printed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from bknb.digest import Digest
 from bknb.display.details import Files
@@ -18,11 +19,17 @@ from bknb.display.model import BuildView, State, StepView, fold, fold_all
 from bknb.display.plain import PlainProgress
 from bknb.display.text import render_failure, render_text
 
+if TYPE_CHECKING:
+    from bknb.llb import Definition
+    from bknb.llb import State as LLBState
+
 __all__ = [
     "BuildView",
     "PlainProgress",
     "State",
     "StepView",
+    "definition_beside_source",
+    "definition_bundle",
     "fold",
     "fold_all",
     "mimebundle",
@@ -42,6 +49,24 @@ def mimebundle(
         "text/plain": render_text(view),
         "text/html": render_html(view, definition=definition, files=files),
     }
+
+
+def definition_bundle(graph: Definition | LLBState) -> dict[str, str]:
+    """What a notebook shows of LLB: its picture, and its steps beside the lines that they come from."""
+    from bknb.display import definition
+
+    return definition.definition_bundle(graph)
+
+
+def definition_beside_source(graph: Definition | LLBState) -> str:
+    """The second half of that, as HTML.
+
+    Raises:
+        DefinitionError: it does not hold together.
+    """
+    from bknb.display import definition
+
+    return definition.beside_source(graph)
 
 
 def render_dot(view: BuildView) -> str:

@@ -54,7 +54,7 @@ def render_html(
         "digest": f" · {short_digest(view.result)}" if view.result else "",
         "why": _why(view),
         "failure": _failure(view),
-        "graph": _graph(view),
+        "graph": graph_image(view),
         "table": table(view),
         "timeline": _timeline(view),
         "notes": _notes(view),
@@ -94,7 +94,8 @@ def _log_tail(step: StepView) -> str:
     return f'<pre style="{PRE}">{to_html(text)}</pre>' if text.strip() else ""
 
 
-def _graph(view: BuildView) -> str:
+def graph_image(view: BuildView) -> str:
+    """The graph as an image, or as text where no layout program is."""
     if not view.shown:
         return ""
     found = arrange(view)

@@ -48,6 +48,7 @@ class State(enum.StrEnum):
     RAN = "ran"
     MERGED = "merged"
     SKIPPED = "skipped"
+    COMPILED = "compiled"
     CANCELLED = "cancelled"
     FAILED = "failed"
 

@@ -67,6 +67,7 @@ LOOKS: Final[Mapping[State, Look]] = {
     State.RAN: Look("✓", "ran", "#cdebd9", "#0f8a5b"),
     State.MERGED: Look("⋈", "merged", "#d9ecd0", "#5a8a1f"),
     State.SKIPPED: Look("–", "skipped", "#e6e8ec", "#8a909b"),
+    State.COMPILED: Look("◇", "compiled", "#e3ebe9", "#5f8783"),
     State.CANCELLED: Look("⊘", "cancelled", "#ecdfe9", "#97558a"),
     State.FAILED: Look("✗", "failed", "#fbd5c8", "#c43d12"),
 }
@@ -80,6 +81,7 @@ REASONS: Final[Mapping[State, str]] = {
     State.RAN: "ran",
     State.MERGED: "merged with its twin",
     State.SKIPPED: "skipped, not needed",
+    State.COMPILED: "compiled, not run",
     State.CANCELLED: "cancelled",
     State.FAILED: "failed",
 }

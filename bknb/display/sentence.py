@@ -56,6 +56,9 @@ def headline(
         return Headline(State.CANCELLED, subject, f"was cancelled after {spent}", (kept,) if kept else ())
     if view.error or view.failed:
         return Headline(State.FAILED, subject, f"failed after {spent}", tuple(_failure(view)))
+    if compiled := counts.get(State.COMPILED, 0):
+        said = f"compiled in {spent}"
+        return Headline(State.COMPILED, subject, said, (amounts.count(compiled, "step"), "nothing was run"))
     needed = total - counts.get(State.SKIPPED, 0)
     if needed and cached == needed:
         return Headline(

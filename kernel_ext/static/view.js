@@ -5,7 +5,7 @@
 // build are only ever set as text; the HTML of log lines was escaped and coloured by the kernel.
 
 const stores = new Map();
-const ENDED = new Set(["definition", "content", "remote", "ran", "merged", "skipped", "cancelled", "failed"]);
+const ENDED = new Set(["definition", "content", "remote", "ran", "merged", "skipped", "compiled", "cancelled", "failed"]);
 const CACHED = new Set(["definition", "content", "remote"]);
 const LOG_LIMIT = 400_000;
 
