@@ -207,6 +207,7 @@ class BknbMagics(Magics):
             live.feed(running.new_events())
             if isinstance(error.result, Build):
                 self.last = error.result
+                self._keep(found, error.result)
                 live.ops = dict(error.result.ops)
             live.finish()
             raise

@@ -115,6 +115,12 @@ def test_a_failing_step_shows_its_place_and_its_log(shared: Kernel) -> None:
     assert "Traceback" not in text and ".py" not in text
 
 
+def test_a_failed_build_can_be_looked_into(shared: Kernel) -> None:
+    """--out names a failed build too, with the files that its step left."""
+    shared.run("%%dockerfile --out broken\nFROM busybox\nRUN echo left > /left && exit 1\n")
+    assert shared.run("print(broken.failed_step.run('cat /left'))").stdout == "left\n"
+
+
 def test_a_wrong_dockerfile_shows_the_line(shared: Kernel) -> None:
     """An unknown instruction is shown in its place, with the nearest one."""
     reply = shared.run("%%dockerfile\nFROM busybox\nRNU true\n")
