@@ -184,7 +184,7 @@ def row_g4(bench: Bench) -> Row:
         state = llb.scratch()
         tag = next(bench.numbers)
         for number in range(2000):
-            state = state.file(llb.mkfile(f"/{number}", 0o644, f"{tag}"))
+            state = state.file(llb.mkfile(f"/{number}", f"{tag}"))
         edge = state.marshal().to_edge()
         bench.client.build(parse([], cell=False), edge=edge, llb=True)
 
