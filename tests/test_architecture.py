@@ -15,7 +15,7 @@ SIBLINGS, IN_ORDER = "siblings that never import each other", "each may import t
 
 # A module imports from lower rows, from its own package, and IN_ORDER also from what stands before it there.
 FLOORS = (  # first the vocabulary, then the models, the mechanisms, the compositions, ..., the notebook
-    (IN_ORDER, "errors digest gojson platforms reference events flight patterns tables owner beneath shim pb"),
+    (IN_ORDER, "errors digest gojson platforms reference events flight garbage patterns tables owner beneath shim pb"),
     (IN_ORDER, "options oci llb record settings keys protocols"),
     (SIBLINGS, "frontend solver content registry snapshot cache executor network session config display"),
     (IN_ORDER, "layers"),

@@ -15,7 +15,6 @@ one slot is enough for any graph.
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -23,10 +22,8 @@ from collections.abc import (
     Callable,
     Collection,
     Coroutine,
-    Iterator,
     Sequence,
 )
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final
 
@@ -34,6 +31,7 @@ from bknb.digest import Digest
 from bknb.errors import BknbError, DefinitionError
 from bknb.events import Emit, Outcome, Phase
 from bknb.flight import Flight, Waits
+from bknb.garbage import no_collection
 from bknb.keys.cachekey import CONTENT, root_key
 from bknb.llb.vertex import Edge
 from bknb.protocols import CacheMap, CacheRecord, CacheStore, Limiter, Ref, Session, Worker
@@ -45,21 +43,6 @@ from bknb.solver.sweep import Wanted, frontier, propagate, sweep
 
 CLEANUP_SECONDS: Final = 10.0
 """How long the end of a job may take to stop what nobody wants any more, and to let go of its results."""
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector from looking through all that is being made, none of which is garbage.
-
-    Without it, it takes two thirds of a cached solve of 10,000 vertices.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class Solver:
@@ -142,7 +125,7 @@ class Solver:
     def _attach(self, jobs: Sequence[Job], edges: Sequence[Edge]) -> list[ActiveEdge]:
         """Make the graph active, ask the cache about all of it at once, and show what came out."""
         self._store.refresh()
-        with _no_collection():
+        with no_collection():
             return self._sweep(jobs, edges)
 
     def _sweep(self, jobs: Sequence[Job], edges: Sequence[Edge]) -> list[ActiveEdge]:
@@ -255,6 +238,7 @@ class Solver:
             if cache_map is not None:
                 active.set_map(cache_map)
                 self._store.note(cache_map.digest, cache_map.plaintext)
+                board.decide(active, Phase.KEY, "keyed", cache_map.digest)
             elif active.map is None:
                 raise DefinitionError(f"{active.vertex!r} has no cache key")
             active.mapped = cache_map is None or cache_map.final
@@ -287,6 +271,7 @@ class Solver:
                 if dep.content is not None:
                     with job.waiting("content-hash"):
                         digest = await dep.content(job, held)
+                    board.decide(active, Phase.CONTENT, "keyed", f"input:{number}", digest)
                     self._connect(active, number, digest)
             except Exception as error:
                 raise board.fail(active, error) from error

@@ -16,6 +16,7 @@ from bknb.frontend.dockerfile.places import located, relocated
 from bknb.frontend.dockerfile.stages import SCRATCH, BuildStage, Conversion, Step
 from bknb.frontend.dockerfile.suggest import search, with_suggestion
 from bknb.frontend.dockerfile.words import Result
+from bknb.garbage import no_collection
 from bknb.platforms import Platform
 from bknb.reference import Reference
 
@@ -143,6 +144,7 @@ def find_target(conversion: Conversion) -> BuildStage:
     return found
 
 
+@no_collection()
 def connect_stages(conversion: Conversion) -> None:
     """Find what each instruction names with ``from=``.
 

@@ -25,6 +25,7 @@ from bknb.frontend.dockerfile.resolve import resolve_stages
 from bknb.frontend.dockerfile.stages import BuildStage, Conversion
 from bknb.frontend.dockerfile.syntax import runs_built_in
 from bknb.frontend.dockerfile.words import Lex
+from bknb.garbage import no_collection
 from bknb.llb import Edge, SourceInfo
 from bknb.llb.caps import ALL
 from bknb.llb.graph import Defaults
@@ -207,6 +208,7 @@ async def compile_dockerfile(
     return Compiled(conversion, target, frozenset(needed), edge, vertices)
 
 
+@no_collection()
 def prepare(
     options: FrontendOptions,
     contexts: Contexts,
@@ -289,6 +291,7 @@ def _finish_image(conversion: Conversion, image: ImageConfig) -> None:
     image.platform = image.platform.normalize()
 
 
+@no_collection()
 def _marshal(conversion: Conversion, target: BuildStage) -> tuple[Edge | None, Mapping[Digest, VertexInfo]]:
     try:
         built = target.state.build_graph(Defaults(conversion.platforms.target, caps=ALL))

@@ -25,6 +25,7 @@ from bknb.frontend.dockerfile.places import located
 from bknb.frontend.dockerfile.signals import is_signal
 from bknb.frontend.dockerfile.stages import BuildStage, Conversion, Step
 from bknb.frontend.dockerfile.words import Lex
+from bknb.garbage import no_collection
 from bknb.llb.file import Owner
 from bknb.llb.graph import Constraints, Output, Pending
 from bknb.llb.run import DEFAULT_PATH
@@ -43,12 +44,14 @@ class Lowering:
         context: the main context; its output is filled in when every path that is used of it is known.
         uses_context: some vertex needs it.
         matcher: patterns of its ignore file, for a build check.
+        naming: expands the text of a RUN for its name.
     """
 
     def __init__(self, conversion: Conversion, matcher: PatternMatcher | None) -> None:
         self.conversion = conversion
         self.matcher = matcher
         self.lint = conversion.lint
+        self.naming = replace(conversion.lex, raw_quotes=True, skip_unset_env=True)
         self.context_output = Output(_Unfilled())
         self.context = llb.State().with_output(self.context_output)
         self.uses_context = False
@@ -96,6 +99,7 @@ class Lowering:
 
     # --- stages ---
 
+    @no_collection()
     def lower(self, stages: Iterable[BuildStage], needed: set[BuildStage], target: BuildStage) -> None:
         """Lower every stage that is needed.
 

@@ -65,11 +65,7 @@ def lower_run(lowering: Lowering, stage: BuildStage, step: Step, command: ast.Ru
     if command.devices:
         raise DockerfileError("device feature is only supported in Dockerfile frontend 1.14.0-labs or later")
     state = _settings(lowering, stage, command)
-    name = instruction_name(
-        shown,
-        replace(lowering.conversion.lex, raw_quotes=True, skip_unset_env=True),
-        _masked(lowering.env(stage), mounts),
-    )
+    name = instruction_name(shown, lowering.naming, _masked(lowering.env(stage), mounts))
     options = lowering.conversion.options
     constraints = replace(
         # A state on scratch has no platform of its own, and the name then shows none.
