@@ -19,8 +19,6 @@ from bknb.llb.ops import HostIP, NetMode, SecurityMode, Ulimit
 from bknb.llb.vertex import LinuxResources
 from bknb.protocols import Mount, ProcessMount
 
-pytestmark = pytest.mark.root
-
 
 async def test_output_exit_code_and_input(runner: Any) -> None:
     """Both streams arrive whole and apart, input is read, the code is the command's."""
@@ -134,6 +132,7 @@ async def test_capabilities(runner: Any) -> None:
     assert "Seccomp:\t2" in out
 
 
+@pytest.mark.root
 async def test_insecure(runner: Any) -> None:
     """A privileged step may mount; bubblewrap cannot have one."""
     if runner.runtime == "bubblewrap":
@@ -200,7 +199,7 @@ async def test_agent_socket(crun: Any, tmp_path: Path) -> None:
         caller.sendall(b"agent: " + caller.recv(100))
         caller.close()
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     mount = ProcessMount("/run/agent", socket=place, owner_mode=(1000, 1001, 0o600))
     meta = {"user": "app", "env": ("PATH=/bin",)}
