@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from bknb.api import Build, Client, Preferences
 from bknb.errors import BuildError
 from bknb.events import LogEvent

@@ -23,8 +23,8 @@ from bknb.registry.seed import find_busybox, seed
 from bknb.registry.server import RegistryServer
 from tests.bench import floors
 from tests.bench.measure import Row, in_turn
-from tests.bench.row_k import measure as row_k_of
 from tests.bench.peer import Peer, is_there, peer
+from tests.bench.row_k import measure as row_k_of
 
 TEN_STEPS = """FROM busybox AS build
 WORKDIR /app
