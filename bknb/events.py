@@ -195,8 +195,9 @@ class DecisionEvent:
         vertex: whom it is about.
         phase: what was decided.
         outcome: a word of a closed vocabulary for the phase: hit, miss, ignored (``--no-cache``), merged,
-            loaded, lost (a result that was gone), begin, end, withheld.
-        causes: what decided it: cache keys, or for WAIT one of ``slot lock input pull session content-hash``.
+            loaded, lost (a result that was gone), begin, end, withheld, keyed (a source's key, or that of an
+            input's content, is known).
+        causes: what decided it: cache keys, for an input its number as ``input:0``, or for WAIT one of ``slot lock input pull session content-hash``.
         time: unix seconds.
     """
 

@@ -93,7 +93,9 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
     images = ImageSource(refs, content, client, image_store, platform)
     local = LocalSource(refs, shim, str(root / "contexts"))
     stack.push_async_callback(local.aclose)
-    hasher = ContentHasher(shim, local.tree)
+    store = SqliteCacheStore(root / "cache.db")
+    stack.callback(store.close)
+    hasher = ContentHasher(shim, local.tree, store.note_later)
     worker = LocalWorker(
         settings=settings,
         refs=refs,
@@ -103,8 +105,6 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
         hasher=hasher,
         platforms=(platform,),
     )
-    store = SqliteCacheStore(root / "cache.db")
-    stack.callback(store.close)
     solver = await stack.enter_async_context(
         Solver(worker, store, limiter=Slots(settings.max_parallelism or None))
     )

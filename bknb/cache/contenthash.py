@@ -248,6 +248,39 @@ class Tree:
             raise ValueError(f"{len(self._missing)} files have not been hashed")
         return Digest(digest)
 
+    def files(self, selectors: Sequence[ContentSelector]) -> dict[str, tuple[Entry, str]]:
+        """The paths whose headers and bytes `digest` is taken of, with the digest of each.
+
+        Raises:
+            PathError: a query names what is not there.
+        """
+        found: dict[str, tuple[Entry, str]] = {}
+        for query in selectors or (ContentSelector(),):
+            if not query.filtered:
+                self._take(*self._resolve(to_key(clean(query.path)), query.follow_links), found)
+                continue
+            for one in self._select(query)[1]:
+                key = to_key(clean(one.path))
+                if one.head:
+                    key += b"\0"
+                    self._take(key, self._records.get(key), found)
+                else:
+                    self._take(*self._resolve(key, one.follow and query.follow_links), found)
+        return found
+
+    def _take(self, key: bytes, record: _Record | None, found: dict[str, tuple[Entry, str]]) -> None:
+        """A record, and those below it where it is what is in a folder."""
+        below = [(key, record)]
+        if record is not None and record.folder:
+            keys, prefix = self._keys(), key + b"\0"
+            place = bisect_left(keys, prefix)
+            while place < len(keys) and keys[place].startswith(prefix):
+                below.append((keys[place], self._records[keys[place]]))
+                place += 1
+        for name, one in below:
+            if one is not None and one.entry is not None:
+                found[to_path(name).rstrip("/") or "/"] = (one.entry, one.digest)
+
     def _query(self, query: ContentSelector) -> str:
         """As `checksum`; "" if it needs a file's digest that is not known."""
         self._settle()

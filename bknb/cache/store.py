@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -71,7 +72,7 @@ class SqliteCacheStore:
         self._links: dict[_Link, frozenset[str]] = {}
         self._records: dict[str, tuple[CacheRecord, ...]] = {}
         self._noted: set[str] = set()
-        self._unwritten: list[tuple[str, str, float]] = []
+        self._unwritten: list[tuple[str, str | bytes, float]] = []
         self._db = connect(Path(path), _TABLES, SCHEMA)
         self._version = self._data_version()
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
@@ -144,7 +145,9 @@ class SqliteCacheStore:
         """What a digest was taken of, if that is still known."""
         with _mapped(self.path):
             row = self._db.execute("SELECT text FROM plaintexts WHERE digest=?", (digest,)).fetchone()
-        return None if row is None else str(row[0])
+        if row is None:
+            return None
+        return zlib.decompress(row[0]).decode() if isinstance(row[0], bytes) else str(row[0])
 
     # --- changes ------------------------------------------------------------------------------------------
 
@@ -248,6 +251,16 @@ class SqliteCacheStore:
         self._noted.add(digest)
         text = plaintext[:MAX_PLAINTEXT].encode(errors="replace").decode()
         self._unwritten.append((digest, text, time.time()))
+
+    def note_later(self, digest: str, make: Callable[[], str]) -> None:
+        """As `note`, for a long text: it is made only if it is not there, kept compressed, and never cut."""
+        if digest in self._noted:
+            return
+        self._noted.add(digest)
+        with _mapped(self.path):
+            known = self._db.execute("SELECT 1 FROM plaintexts WHERE digest=?", (digest,)).fetchone()
+        if known is None:
+            self._unwritten.append((digest, zlib.compress(make().encode(), 1), time.time()))
 
     def trim(self) -> None:
         """Keep the plaintexts below their bound; done when a file of some size is opened."""

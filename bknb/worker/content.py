@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from bknb.cache.contenthash import Entry, Tree, scratch_digest
+from bknb.cache.listing import Listing
 from bknb.digest import Digest
 from bknb.keys import ContentSelector
 from bknb.protocols import Ref, Shim
@@ -26,11 +27,18 @@ class ContentHasher:
     Args:
         shim: lists and hashes files.
         known: gives the tree of a result whose hashes are known already, or None.
+        note: told of each key, and how to make the text that says what it was taken of.
     """
 
-    def __init__(self, shim: Shim, known: Callable[[Ref], Tree | None]) -> None:
+    def __init__(
+        self,
+        shim: Shim,
+        known: Callable[[Ref], Tree | None],
+        note: Callable[[str, Callable[[], str]], None] = lambda digest, make: None,
+    ) -> None:
         self._shim = shim
         self._known = known
+        self._note = note
         self._trees: OrderedDict[str, Tree] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -44,7 +52,7 @@ class ContentHasher:
             return scratch_digest(selectors)
         known = self._known(ref)
         if known is not None:
-            return known.digest(selectors)
+            return self._digest(known, selectors)
         lock = self._locks.setdefault(ref.id, asyncio.Lock())
         async with lock:
             try:
@@ -53,10 +61,16 @@ class ContentHasher:
                 self._trees.move_to_end(ref.id)
                 while missing := tree.missing(selectors):
                     tree.learn(await self._hash(ref, missing))
-                return tree.digest(selectors)
+                return self._digest(tree, selectors)
             finally:
                 while len(self._trees) > _KEPT:
                     self._locks.pop(self._trees.popitem(last=False)[0], None)
+
+    def _digest(self, tree: Tree, selectors: Sequence[ContentSelector]) -> Digest:
+        """The key, and for who asks later why it is another: which files it stands for."""
+        digest = tree.digest(selectors)
+        self._note(digest, lambda: Listing.of(tree.files(selectors)).to_text())
+        return digest
 
     async def _list(self, ref: Ref) -> Tree:
         """Every path of a result, without digests."""
