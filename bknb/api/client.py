@@ -44,8 +44,9 @@ class Preferences:
         Raises:
             StoreError: the state folder cannot be used.
         """
+        folder = state_folder(self.root)
         return Settings(
-            root=state_folder(self.root).path, offline=self.offline, max_parallelism=self.max_parallelism,
+            root=folder.path, offline=self.offline, note=folder.note, max_parallelism=self.max_parallelism,
             runtime=self.runtime, snapshotter=self.snapshotter,
         )  # fmt: skip
 

@@ -46,6 +46,7 @@ class LocalBuilder:
     def __init__(self, settings: Settings, parts: Parts) -> None:
         self.settings = settings
         self.parts = parts
+        self._note = settings.note
 
     @classmethod
     @asynccontextmanager
@@ -61,8 +62,11 @@ class LocalBuilder:
 
     async def solve(self, request: SolveRequest, session: Session, emit: Emit) -> SolveResult:
         """Compile, build, export, and write the record."""
-        build = _Build(self.parts, request, session, Stream(emit))
-        return await build.run()
+        stream = Stream(emit)
+        if self._note:
+            note, self._note = self._note, ""
+            stream(WarningEvent(Digest.of_text(note), 1, note))
+        return await _Build(self.parts, request, session, stream).run()
 
     async def changed(self, id: str, limit: int) -> tuple[str, ...]:
         """The paths that the last layer of a result changed, as lines ``+ /path``, ``- /path``; at most `limit`."""

@@ -305,3 +305,44 @@ def test_a_dockerfile_error_is_the_cause(client: Client) -> None:
         build(client, "FROM busybox\nRUN true\nBAD\n")
     assert isinstance(caught.value.__cause__, DockerfileError)
     assert caught.value.__cause__.ranges[0].start_line == 3
+
+
+def test_options_reach_the_container(client: Client) -> None:
+    """Hosts, limits and the size of /dev/shm take effect; the host's network needs leave."""
+    done = build(
+        client,
+        "FROM busybox\nRUN grep forge /etc/hosts > /hosts; ulimit -n > /files; df -k /dev/shm | tail -n 1 > /shm\n",
+        words=["--add-host", "forge:10.1.2.3", "--ulimit", "nofile=333:444", "--shm-size", "8m"],
+    )
+    assert done.files.text("/hosts").split() == ["10.1.2.3", "forge"]
+    assert done.files.text("/files") == "333\n"
+    assert done.files.text("/shm").split()[1] == "8192"
+    host = "FROM busybox\nRUN --network=host ls /sys/class/net > /nets\n"
+    with pytest.raises(BuildError, match="--allow network.host"):
+        build(client, host)
+    assert "lo" in build(client, host, words=["--allow", "network.host"]).files.text("/nets")
+
+
+def test_links_are_merged_without_their_base(client: Client, app: Path) -> None:
+    """COPY --link lies over any base: when the base changes, its layer is the same."""
+    first = build(client, "FROM busybox\nRUN echo 1 > /one\nCOPY --link src /src\n", app, ["-t", "first"])
+    second = build(client, "FROM busybox\nRUN echo 2 > /two\nCOPY --link src /src\n", app, ["-t", "second"])
+    assert second.files.text("/src/a.txt") == "alpha\n" and second.files.text("/two") == "2\n"
+    assert first.image.layers[-1]["digest"] == second.image.layers[-1]["digest"]
+
+
+def test_the_choice_of_another_folder_is_said(
+    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the state folder is not the one that was wanted, the first build says why."""
+    from bknb.api import client as module
+    from bknb.config.root import StateFolder
+
+    chosen = StateFolder(str(tmp_path / "local"), "/home is on a network file system (nfs4): the state is kept elsewhere")
+    monkeypatch.setattr(module, "state_folder", lambda wanted: chosen)
+    other = Client(Preferences(offline=True))
+    try:
+        said = [build(other, "FROM busybox\n").view.warnings for _ in range(2)]
+    finally:
+        other.close()
+    assert [w.short for w in said[0]] == [chosen.note] and not said[1]
