@@ -10,6 +10,7 @@ the inputs of each vertex *object*; two objects with one digest are one op, the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,6 +23,7 @@ from bknb.llb.sourcemap import Collector, Place, SourceFile, SourceMap
 from bknb.llb.vertex import Edge, LinuxResources, Location, OpMetadata, ProgressGroup, Vertex
 from bknb.platforms import Platform
 
+_NO_UTF8: Final = re.compile("[\ud800-\udfff]")
 # A definition from outside is refused beyond these: BuildKit's own transport takes 16 MiB messages, and an op
 # that has an input is never smaller than 70 bytes.
 MAX_BYTES: Final = 128 << 20
@@ -204,14 +206,14 @@ def _terminal_caps(metas: Iterable[OpMetadata]) -> frozenset[str]:
 
 def _meta_into(message: Any, meta: OpMetadata) -> None:
     message.ignore_cache = meta.ignore_cache
-    message.description.update(meta.description)
+    message.description.update({key: _shown(text) for key, text in meta.description.items()})
     if meta.export_cache is not None:
         message.export_cache.Value = meta.export_cache
         message.export_cache.SetInParent()
     message.caps.update(dict.fromkeys(meta.caps, True))
     if (group := meta.progress_group) is not None:
         message.progress_group.SetInParent()
-        message.progress_group.id, message.progress_group.name = group.id, group.name
+        message.progress_group.id, message.progress_group.name = _shown(group.id), _shown(group.name)
         message.progress_group.weak = group.weak
     if (limits := meta.linux_resources) is not None:
         target = message.linux_resources
@@ -241,10 +243,15 @@ def _meta_from(message: Any) -> OpMetadata:
     )  # fmt: skip
 
 
+def _shown(text: str) -> str:
+    """A text for people as the wire takes it: a Dockerfile's bytes that are no UTF-8 are replaced."""
+    return text if text.isascii() else _NO_UTF8.sub("\ufffd", text)
+
+
 def _source_into(message: Any, source: SourceMap) -> None:
     message.SetInParent()
     for file in source.files:
-        info = message.infos.add(filename=file.filename, data=file.data, language=file.language)
+        info = message.infos.add(filename=_shown(file.filename), data=file.data, language=file.language)
         if file.definition is not None:
             info.definition.CopyFrom(file.definition.to_message())
     for digest, places in source.places.items():

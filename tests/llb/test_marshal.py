@@ -158,3 +158,14 @@ def test_constraints_of_the_marshal_apply_to_every_op() -> None:
     assert edge is not None
     assert [found.meta.name for found in walk(edge.vertex)] == ["all", "own"]
     assert {found.constraints for found in walk(edge.vertex)} == {("r",)}
+
+
+def test_names_that_are_no_utf8_are_replaced() -> None:
+    """A Dockerfile's bytes end up in names, which only people read: the definition still has a wire form."""
+    meta = OpMetadata(
+        description={"llb.customname": "RUN \udcc7"}, progress_group=ProgressGroup("g", "\udcff")
+    )
+    made = Definition.from_edge(Edge(vertex(SourceOp("local://a"), meta=meta)))
+    again = Definition.from_bytes(made.to_bytes())
+    assert again.meta[again.head].name == "RUN \ufffd"  # type: ignore[index]
+    assert again.meta[again.head].progress_group == ProgressGroup("g", "\ufffd")  # type: ignore[index]
