@@ -88,7 +88,7 @@ def real_registry(root: Path, settings: str = "") -> Iterator[RealRegistry]:
         'http: {addr: "127.0.0.1:0"}\n' + settings
     )
     server = subprocess.Popen(
-        [program, "serve", str(config)],
+        ["setpriv", "--pdeathsig=KILL", program, "serve", str(config)],  # should the tests be killed
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True, start_new_session=True, env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
     )  # fmt: skip

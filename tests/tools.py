@@ -110,7 +110,8 @@ def docker_engine(folder: Path) -> Iterator[DockerEngine]:
     ready.bind(str(folder / "ready"))
     with open(log, "wb") as out:
         daemon = subprocess.Popen(
-            [program, *map(str, options)], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            ["setpriv", "--pdeathsig=TERM", program, *map(str, options)],  # should the tests be killed
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             start_new_session=True, env={**os.environ, "NOTIFY_SOCKET": str(folder / "ready")},
         )  # fmt: skip
     try:
