@@ -106,10 +106,10 @@ def test_ops_may_come_in_any_order() -> None:
 
 def test_too_many_vertices_are_refused_soon() -> None:
     """A million two-byte ops are refused without being built."""
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(DefinitionError, match=f"more than {MAX_VERTICES + 1} entries"):
         Definition.from_bytes(b"\x0a\x00" * 1_000_000)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_too_many_bytes_are_refused() -> None:
@@ -120,10 +120,10 @@ def test_too_many_bytes_are_refused() -> None:
 
 def test_a_hundred_megabytes_of_garbage_are_refused_soon() -> None:
     """Garbage is seen at its first field."""
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(DefinitionError):
         Definition.from_bytes(b"\xee" * (100 << 20))
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @settings(max_examples=300, deadline=None)

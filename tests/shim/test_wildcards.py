@@ -33,9 +33,9 @@ def test_no_pattern_is_slow() -> None:
     """A pattern made to be tried over and over is not."""
     compiled = wildcards.compile_match("*a" * 40 + "b")
     assert compiled is not None
-    begun = time.monotonic()
+    begun = time.process_time()
     assert not compiled.fullmatch("a" * 250)
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize(

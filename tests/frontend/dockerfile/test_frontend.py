@@ -292,10 +292,10 @@ def family(name: str, size: int) -> str:
 )
 def test_two_thousand_instructions_take_seconds(name: str) -> None:
     """No family of files takes time by the square of its length."""
-    start = time.monotonic()
+    start = time.process_time()
     result = solve(family(name, 2_000))
     Definition.from_edge(result.results[0].edge)
-    assert time.monotonic() - start < 15
+    assert time.process_time() - start < 15
 
 
 @pytest.mark.parametrize(
