@@ -50,9 +50,13 @@ class CacheMounts:
         """
         if sharing not in SHARINGS:
             raise UsageError(f"a cache mount is shared, private or locked, not {sharing!r}")
-        id, lock = await self._choose(key, base, sharing, description)
+        ref: Ref | None = None
+        while ref is None:  # it may be pruned between being chosen and being held
+            id, lock = await self._choose(key, base, sharing, description)
+            ref = self._store.try_hold(id)
+            if ref is None:
+                os.close(lock)
         try:
-            ref = self._store.hold(id)
             try:
                 record = self._store.records.find(id)
                 assert record is not None

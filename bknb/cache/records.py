@@ -11,7 +11,7 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -144,11 +144,19 @@ class RecordTable:
         with transaction(self._db) as db:
             db.execute("UPDATE record SET snapshot = ?, size = ? WHERE id = ?", (snapshot, size, id))
 
-    def hold(self, id: str) -> None:
-        """This kernel begins to use a record: nobody prunes it."""
+    def hold(self, id: str) -> bool:
+        """This kernel begins to use a record: nobody prunes it from now on. False if it is gone."""
         with transaction(self._db) as db:
-            db.execute("UPDATE record SET used = ?, uses = uses + 1 WHERE id = ?", (time.time(), id))
+            touched = "UPDATE record SET used = ?, uses = uses + 1 WHERE id = ?"
+            if not db.execute(touched, (time.time(), id)).rowcount:
+                return False
             db.execute("INSERT OR IGNORE INTO hold VALUES (?, ?)", (id, self._owner))
+        return True
+
+    def touch(self, times: Mapping[str, float]) -> None:
+        """Records were used again while they were held."""
+        with transaction(self._db) as db:
+            db.executemany("UPDATE record SET used = max(used, ?) WHERE id = ?", [(at, id) for id, at in times.items()])
 
     def let_go(self, id: str) -> None:
         """This kernel uses it no more."""
@@ -218,6 +226,17 @@ class RecordTable:
     def held(self) -> set[str]:
         """Ids that some kernel holds."""
         return {id for (id,) in self._db.execute("SELECT record FROM hold")}
+
+    def held_elsewhere(self) -> set[str]:
+        """Ids that another kernel holds."""
+        return {id for (id,) in self._db.execute("SELECT record FROM hold WHERE owner != ?", (self._owner,))}
+
+    def digests(self) -> dict[str, list[Digest]]:
+        """The digests of the blobs of every record that has some."""
+        found: dict[str, list[Digest]] = {}
+        for id, digest in self._db.execute("SELECT record, digest FROM blob"):
+            found.setdefault(id, []).append(Digest(digest))
+        return found
 
     def children(self, id: str) -> list[str]:
         """Ids of the records that stand on this one."""

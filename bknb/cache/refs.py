@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class DiskRefStore:
         self._folders = CacheMounts(self, root / "locks")
         self._counts: dict[str, int] = {}
         self._fetches: dict[str, Fetch] = {}
+        self._touched: dict[str, float] = {}
         self._locks: dict[str, _Lock] = {}
 
     @classmethod
@@ -67,29 +69,57 @@ class DiskRefStore:
             StoreError: the folder cannot be used.
         """
         store = cls(Path(root), snapshots, content, layers)
-        dead = [token for token in store.records.owners() if store._owner.is_dead(token)]
-        for id in store.records.bury(dead):
-            record = store.records.find(id)
-            if record is not None and record.kind == "layer" and not record.snapshot and not record.chain:
-                if await snapshots.stat(id) is None:
-                    store.records.forget(id)
-                else:
-                    store.records.materialised(id, id, (await snapshots.usage(id)).bytes)
-        store._owner.tidy(store.records.owners())
+        await store.bury()
         return store
+
+    async def bury(self) -> None:
+        """Drop the holds of kernels that are gone, and forget what they left half made."""
+        dead = [token for token in self.records.owners() if self._owner.is_dead(token)]
+        for id in self.records.bury(dead):
+            record = self.records.find(id)
+            if record is not None and record.kind == "layer" and not record.snapshot and not record.chain:
+                if await self.snapshots.stat(id) is None:
+                    self.records.forget(id)
+                else:
+                    self.records.materialised(id, id, (await self.snapshots.usage(id)).bytes)
+        self._owner.tidy(self.records.owners())
 
     async def aclose(self) -> None:
         """Let go of everything."""
+        self._touch()
         self.records.close()
         self._owner.release()
 
     # --- holds ---
 
     def hold(self, id: str) -> StoredRef:
-        """One more hold on a record that is there."""
-        if self._counts.get(id, 0) == 0:
-            self.records.hold(id)
+        """One more hold on a record that is there.
+
+        Raises:
+            SnapshotError: it is gone.
+        """
+        ref = self.try_hold(id)
+        if ref is None:
+            raise SnapshotError("a result that is needed was removed from the store: build again")
+        return ref
+
+    def try_hold(self, id: str) -> StoredRef | None:
+        """One more hold on a record; None if another kernel removed it meanwhile."""
+        if self._counts.get(id, 0) > 0:
+            self._touched[id] = time.time()
+        elif not self.records.hold(id):
+            return None
         return self.counted(id)
+
+    def count(self, id: str) -> int:
+        """How often this kernel holds a record."""
+        return self._counts.get(id, 0)
+
+    def _touch(self) -> None:
+        """Write down when records were used that are held all the time."""
+        if self._touched:
+            self.records.touch(self._touched)
+            self._touched = {}
 
     def counted(self, id: str) -> StoredRef:
         """A Ref for a record that this kernel has marked as held."""
@@ -132,11 +162,13 @@ class DiskRefStore:
         return StoredMutableRef(self, id, base, kind, description)
 
     async def get(self, id: str) -> StoredRef | None:
+        ref = self.try_hold(id)  # first: what is held stays while it is looked at
         record = self.records.find(id)
-        if record is None:
+        if ref is None or record is None:
             return None
         if await self._is_there(record):
-            return self.hold(id)
+            return ref
+        await ref.release()
         if id not in self._counts and not record.chain:
             self.records.forget(id)
             if record.snapshot:
@@ -178,9 +210,11 @@ class DiskRefStore:
         chain = ""
         for blob in layers:
             chain = chain_id(chain, blob.diff_id)
-            id = await self._image_layer(chain, blob, ref, description)
-            self._fetches[id] = fetch
-            following = self.hold(id)
+            following = None
+            while following is None:  # it may be pruned between being found and being held
+                id = await self._image_layer(chain, blob, ref, description)
+                following = self.try_hold(id)
+            self._fetches[following.id] = fetch
             if ref is not None:
                 await ref.release()
             ref = following
@@ -387,7 +421,8 @@ class DiskRefStore:
         return self._folders.mount(key, base, sharing, description)
 
     async def measure(self) -> None:
-        """Bring the sizes of cache mounts up to date: steps change them behind our back."""
+        """Bring up to date what changes behind our back: sizes of cache mounts, times of use."""
+        self._touch()
         for record in self.records.all():
             if record.kind == "folder" and await self.snapshots.stat(record.snapshot) is not None:
                 usage = await self.snapshots.usage(record.snapshot)
@@ -395,19 +430,35 @@ class DiskRefStore:
 
     async def remove(self, id: str) -> bool:
         """Prune a record, its files and its blobs; False if somebody holds it or stands on it."""
-        record = self.records.find(id)
-        if record is None:
-            return False
-        digests = self.records.remove(id)
-        if digests is None:
-            return False
-        if record.snapshot:
-            await self.snapshots.remove(record.snapshot)
-        for digest in digests:
+        digests = await self.evict(id)
+        for digest in digests or ():
             self._content.delete(digest)
+        return digests is not None
+
+    async def evict(self, id: str) -> list[Digest] | None:
+        """Prune a record and its files.
+
+        Returns:
+            Its blobs, if they are no other record's; None if somebody holds it or stands on it.
+        """
+        record = self.records.find(id)
+        digests = self.records.remove(id) if record is not None else None
+        if record is None or digests is None:
+            return None
         self._fetches.pop(id, None)
-        self._folders.forget(id)
-        return True
+        if record.kind == "folder":
+            self._folders.forget(id)
+        for name in {record.snapshot, id} - {""}:  # a killed kernel did not write down what it made
+            await self.snapshots.remove(name)
+        return digests
+
+    async def sweep(self) -> None:
+        """Remove files whose record is gone: a kernel was killed while it removed them."""
+        left = [info.name for info in await self.snapshots.walk() if "-active" not in info.name]
+        known = {name for record in self.records.all() for name in (record.id, record.snapshot)}
+        for name in left:  # a record is written before its files: whatever lies there and has none is lost
+            if name not in known:
+                await self.snapshots.remove(name)
 
     @contextlib.asynccontextmanager
     async def locked(self, name: str) -> AsyncIterator[None]:

@@ -219,6 +219,12 @@ class SqliteCacheStore:
             if known is not None:
                 self._links[link] = known | {target}
 
+    def keys_of(self, result: str) -> tuple[str, ...]:
+        """The keys that lead to a result."""
+        with _mapped(self.path):
+            rows = self._db.execute("SELECT key FROM results WHERE result=? ORDER BY key", (result,))
+            return tuple(key for (key,) in rows)
+
     def forget(self, result: str) -> None:
         """A result is gone; keys that lead nowhere any more go with it."""
         with self._transaction() as db:

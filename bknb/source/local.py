@@ -15,7 +15,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,10 @@ class _Saved(msgspec.Struct):
     ref: str
     depth: int
     files: list[ContextFile]
+
+
+class _Head(msgspec.Struct):
+    ref: str
 
 
 class LocalSource:
@@ -134,9 +138,7 @@ class LocalSource:
             job.emit(
                 DecisionEvent(0, vertex.digest, Phase.FILTER, "withheld", tuple(found.withheld), time.time())
             )
-        context = self._contexts.get(key) or await self._restore(key)
-        if context is not None and await self._refs.get(context.ref.id) is None:
-            context = None
+        context = await self._known(key)
         before = context.files if context is not None else {}
         changed, removed = _difference(before, found.entries)
         size = sum(entry.size for entry in changed)
@@ -155,6 +157,20 @@ class LocalSource:
                 del self._trees[next(iter(self._trees))]
         self._progress(job, vertex, directory, size, size, started, completed=time.time())
         return context.ref.clone()
+
+    async def _known(self, key: str) -> _Context | None:
+        """The context as it was last seen, if its files are still there."""
+        context = self._contexts.get(key)
+        if context is None:
+            context = await self._restore(key)
+            if context is not None:
+                self._contexts[key] = context
+            return context
+        found = await self._refs.get(context.ref.id)
+        if found is None:
+            return None
+        await found.release()
+        return context
 
     async def _copy(
         self, directory: LocalDirectory, wanted: ContextFilter, context: _Context | None, found: Scan,
@@ -232,6 +248,31 @@ class LocalSource:
         draft = self._folder / f".{key}.{os.getpid()}"
         draft.write_bytes(data)
         draft.replace(self._folder / key)
+
+    # --- pruning ---
+
+    def idle(self) -> list[str]:
+        """Ids of the contexts that are held only to be at hand for the next build."""
+        busy = {key for key, lock in self._locks.items() if lock.locked()}
+        return [context.ref.id for key, context in self._contexts.items() if key not in busy]
+
+    async def let_go(self, id: str) -> None:
+        """A context is going to be pruned, if nobody else holds it; it is still known by its file."""
+        for key, context in list(self._contexts.items()):
+            if context.ref.id == id and not self._locks[key].locked():
+                del self._contexts[key]
+                await context.ref.release()
+
+    def tidy(self, gone: Collection[str]) -> None:
+        """Remove what was kept of contexts whose record is gone."""
+        for id in gone:
+            self._trees.pop(id, None)
+        for path in self._folder.glob("*") if gone else ():
+            try:
+                if msgspec.msgpack.decode(path.read_bytes(), type=_Head).ref in gone:
+                    path.unlink()
+            except (OSError, msgspec.DecodeError):
+                continue
 
     async def aclose(self) -> None:
         """Let go of the contexts; they stay in the store."""
