@@ -303,13 +303,13 @@ def _copy_one(
     needed = clean(dest) if whole else clean(dest).rpartition("/")[0] or "/"
     made = _make_parents(trees, target, needed, mode, rules.owner, rules.time)
     base = beneath.resolve(target, clean(dest), strict=False)
+    name = beneath.split(path)[1]  # a followed link gives its own name to what it leads to
     if follow:
         path = beneath.resolve(source, path)
     else:
-        directory, name = beneath.split(path)
-        path = f"{beneath.resolve(source, directory).rstrip('/')}/{name}"
+        path = f"{beneath.resolve(source, beneath.split(path)[0]).rstrip('/')}/{name}"
     is_directory = modes.S_ISDIR(beneath.stat(source, path, follow=False).st_mode)
-    end, above = target_of(target, is_directory, path, base, contents=bool(action["dir_copy_contents"]))
+    end, above = target_of(target, is_directory, name, base, contents=bool(action["dir_copy_contents"]))
     made += _make_parents(trees, target, above, mode, rules.owner, rules.time)
     copier.copy_into(source, path, end)
     if rules.time is not None:

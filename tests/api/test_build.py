@@ -346,3 +346,13 @@ def test_the_choice_of_another_folder_is_said(
     finally:
         other.close()
     assert [w.short for w in said[0]] == [chosen.note] and not said[1]
+
+
+def test_a_copied_link_gives_its_own_name(client: Client, context: Path) -> None:
+    """COPY follows a link, and what it leads to gets the link's name, with and without wildcards."""
+    (context / "src").mkdir()
+    (context / "src" / "a.txt").write_text("a\n")
+    (context / "list.txt").symlink_to("src/a.txt")
+    done = build(client, "FROM scratch\nCOPY list.txt /one/\nCOPY li*.txt /two/\nCOPY list.txt /three\n", context)
+    assert [f.path for f in done.files.walk() if not f.is_dir] == ["/one/list.txt", "/three", "/two/list.txt"]
+    assert done.files.text("/one/list.txt") == "a\n"

@@ -1,0 +1,1 @@
+"""Side by side with BuildKit itself, where ``buildctl`` and ``buildkitd`` are on PATH."""
