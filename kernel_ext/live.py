@@ -11,11 +11,14 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from bknb.digest import Digest
 from bknb.display import BuildView, PlainProgress, fold_all, mimebundle, render_html
 from bknb.events import BuildEvent, Event
+
+if TYPE_CHECKING:
+    from bknb.display.reasons import Reasons
 
 MODES = ("auto", "widget", "html", "plain", "rich", "tty", "quiet")
 """What ``--progress`` and ``%config Bknb.progress`` may say; ``tty`` is BuildKit's word for rich."""
@@ -53,13 +56,15 @@ class LiveView:
         self._surface.show(self.view, events, self.ops)
 
     def finish(
-        self, result: object | None = None, *, files: Mapping[Digest, Sequence[str]] | None = None
-    ) -> None:
+        self, result: object | None = None, *, files: Mapping[Digest, Sequence[str]] | None = None,
+        reasons: Reasons | None = None,
+    ) -> None:  # fmt: skip
         """Replaces the view by the picture that stays.
 
         Args:
             result: a `BuildView`, or an object that shows itself (``_repr_mimebundle_``); None is what was fed.
             files: what each step changed, for the picture's details.
+            reasons: why it did what it did.
         """
         if not self.view.finished:
             # Something broke before the build could say how it ended; the cell's error says what.
@@ -67,7 +72,9 @@ class LiveView:
             self.view = fold_all(self.view, [end])
         view = result if isinstance(result, BuildView) else self.view
         if result is None or isinstance(result, BuildView):
-            bundle = self._surface.keeps and mimebundle(view, definition=self.ops, files=files)
+            bundle = self._surface.keeps and mimebundle(
+                view, definition=self.ops, files=files, reasons=reasons
+            )
             self._surface.finish(view, bundle or {}, raw=True)
         else:
             self._surface.finish(view, result, raw=False)

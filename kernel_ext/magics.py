@@ -135,7 +135,7 @@ class BknbMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def bknb(self, line: str, cell: str | None = None) -> Any:
-        """Ask bknb: ``%bknb doctor | du | prune | images | history | graph | config | help``."""
+        """Ask bknb: ``%bknb doctor | why | du | prune | images | history | graph | config | help``."""
         if cell is not None:
             raise UsageError("%bknb takes no cell: write %%dockerfile to build one")
         return self._guard(lambda: verbs.run(self, line))
@@ -217,7 +217,7 @@ class BknbMagics(Magics):
             raise
         live.feed(running.new_events())
         live.ops = dict(build.ops)
-        live.finish(files=build.changed())
+        live.finish(files=build.changed(), reasons=build.reasons if live.keeps else None)
         self.last = build
         self._keep(found, build)
         if found.call != "build":

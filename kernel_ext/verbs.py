@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 _HELP = """%bknb VERB
 
   doctor    what this machine can do, and what is missing
-  du        what the store holds, as a DataFrame
-  prune     remove what no image needs (--all for everything; says what it freed)
+  du        what the store holds, as a DataFrame (--filter F, --verbose)
+  prune     remove what nobody uses and no named image is made of (--all: that too; --filter F,
+            --keep-duration, --reserved-space, --max-used-space, --min-free-space; --gc: what the
+            rules take that work after each build; --explain: tell for each record why, do nothing)
   images    the images kept by -t, as a DataFrame
   history   the builds so far, as a DataFrame
   graph     the graph of the last build
   config    the settings; %config Bknb.NAME=VALUE sets one
+  why       why the last build ran what it ran (why A B: build B compared with A, by variable or id)
   help      this text
 
 %%dockerfile? and %%llb? explain the cells."""
@@ -88,6 +91,19 @@ def _config(magics: BknbMagics, words: list[str]) -> Any:
     if words:
         raise UnsupportedError(f"%bknb config shows the settings; set one with %config Bknb.{words[0]}")
     magics.shell.run_line_magic("config", "Bknb")
+def _why(magics: BknbMagics, words: list[str]) -> Any:
+    if len(words) not in (0, 2):
+        raise UsageError("%bknb why takes nothing, or two builds: %bknb why BEFORE AFTER")
+    builds = [magics.shell.user_ns.get(word, word) for word in words]
+    if builds:
+        from bknb.api.explained import why
+
+        return why(magics.client, builds[0], builds[1])
+    if magics.last is None:
+        raise UsageError("there is no build yet: run a %%dockerfile cell first")
+    return magics.last.why()
+
+
 
 
 def _help(magics: BknbMagics, words: list[str]) -> Any:
@@ -96,5 +112,5 @@ def _help(magics: BknbMagics, words: list[str]) -> Any:
 
 VERBS: Mapping[str, Callable[[Any, list[str]], Any]] = {
     "doctor": _doctor, "du": _du, "prune": _prune, "images": _images, "history": _history, "graph": _graph,
-    "config": _config, "help": _help,
+    "why": _why, "config": _config, "help": _help,
 }  # fmt: skip

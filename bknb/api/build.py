@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bknb import display
 from bknb.api.files import Files, run_in
 from bknb.api.image import Image, image_of
 from bknb.api.recorded import RecordedBuild, RecordedStep
@@ -15,8 +16,9 @@ from bknb.builder.local import LocalBuilder
 from bknb.builder.stream import vertices
 from bknb.digest import Digest
 from bknb.display.model import State
-from bknb.errors import UsageError
+from bknb.errors import BknbError, UsageError
 from bknb.events import Event
+from bknb.history.recorder import redact, step_records, target_of
 from bknb.llb import Definition
 from bknb.llb.ops import Op
 from bknb.llb.vertex import Edge
@@ -24,7 +26,10 @@ from bknb.protocols import SolveRequest, SolveResult
 from bknb.record import Record
 
 if TYPE_CHECKING:
+    from bknb.analysis import Explanation, Seen
     from bknb.api.client import Client
+    from bknb.api.explained import Why
+    from bknb.display.reasons import Reasons
 
 
 class Build(RecordedBuild):
@@ -36,6 +41,7 @@ class Build(RecordedBuild):
         self._client = client
         self._request = request
         self._result = result
+        self._explained: tuple[Explanation | None] | None = None
         super().__init__(result.id, events)
 
     # --- the result ---
@@ -123,6 +129,60 @@ class Build(RecordedBuild):
         """The step that failed, or None."""
         found = self.view.failed
         return Step(found[0], self) if found else None
+
+    # --- why ---
+
+    def why(self, step: str | int | None = None, *, against: RecordedBuild | str | None = None) -> Why:
+        """Why it did what it did, from the root causes, compared with an earlier build.
+
+        Args:
+            step: the one that is asked about, as for ``build[...]``; all if absent.
+            against: the earlier build, or the beginning of its id in the history; the last one of the same cell or
+                target if absent.
+
+        Raises:
+            UsageError: no such step, or no such build.
+        """
+        from bknb.api.explained import Why
+
+        digest = self[step].digest if step is not None else ""
+        return Why(self._explanation(against), digest)
+
+    def _explanation(self, against: RecordedBuild | str | None) -> Explanation | None:
+        from bknb.api import explained
+
+        if against is None:
+            if self._explained is None:
+                found = explained.baseline(self._client, self._seen(), target_of(self._request))
+                self._explained = (
+                    explained.compare(self._client, found, self._seen()) if found is not None else None,
+                )
+            return self._explained[0]
+        before = explained.side(self._client, against)
+        return explained.compare(self._client, before, self._seen())
+
+    @property
+    def reasons(self) -> Reasons | None:
+        """What a picture says of why; None where nothing ran, or there is nothing to compare with."""
+        if all(s.view.state != State.RAN for s in self.steps if s.view.counted) or self.view.failed:
+            return None
+        from bknb.api.explained import reasons
+
+        try:
+            found = self._explanation(None)
+        except BknbError:  # a picture is worth more than what is said below it
+            return None
+        return reasons(found) if found is not None else None
+
+    def _seen(self) -> Seen:
+        from bknb.analysis import Seen
+
+        steps = step_records(self.events, self._result.results)
+        edges = [result.edge for result in self._result.frontend.results]
+        return Seen.of(self.id, steps, self.events, edges, redact(self._request.opts))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **_: Any) -> Mapping[str, Any]:
+        return display.mimebundle(self.view, reasons=self.reasons)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the build to one file, which `bknb.open` shows and answers from anywhere."""

@@ -20,6 +20,9 @@ from bknb.llb import Definition
 if TYPE_CHECKING:
     import pandas
 
+    from bknb.analysis import Seen
+    from bknb.api.explained import Why
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
@@ -134,6 +137,10 @@ class RecordedBuild:
         """The graph as a picture: shows itself, and saves to svg, dot or mermaid."""
         return Graph(self.view)
 
+    def _seen(self) -> Seen:
+        """What a comparison with another build reads."""
+        raise UsageError(f"build {self.id} cannot be compared")
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **_: Any) -> Mapping[str, Any]:
         return display.mimebundle(self.view)
 
@@ -156,6 +163,26 @@ class OpenedBuild(RecordedBuild):
     def definition(self) -> Definition:
         """The LLB that was built; of the first platform where there are several."""
         return Definition.from_bytes(self.saved.definitions[0] if self.saved.definitions else b"")
+
+    def _seen(self) -> Seen:
+        from bknb.analysis import Seen
+
+        record = self.saved.record
+        edges = [Definition.from_bytes(data).to_edge() for data in self.saved.definitions]
+        steps = record.steps if record is not None else ()
+        return Seen.of(self.id, steps, self.events, edges, record.opts if record is not None else {})
+
+    def why(self, step: str | int | None = None, *, against: RecordedBuild) -> Why:
+        """Why it did what it did, compared with another build; which files changed only its own machine knows.
+
+        Raises:
+            UsageError: no such step.
+        """
+        from bknb.analysis import explain
+        from bknb.api.explained import Why
+
+        digest = self[step].digest if step is not None else ""
+        return Why(explain(against._seen(), self._seen()), digest)
 
     @property
     def metadata(self) -> Mapping[str, str]:

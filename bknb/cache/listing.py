@@ -36,7 +36,7 @@ class ListedFile(msgspec.Struct, frozen=True, array_like=True, gc=False):
     gid: int = 0
     size: int = 0
     link: str = ""
-    xattrs: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
+    xattrs: dict[str, str] = {}
     digest: str = ""
 
     @property

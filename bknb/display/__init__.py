@@ -17,6 +17,11 @@ from bknb.display.details import Files
 from bknb.display.html import render_html
 from bknb.display.model import BuildView, State, StepView, fold, fold_all
 from bknb.display.plain import PlainProgress
+    from bknb.display.details import Files
+    from bknb.display.html import render_html
+    from bknb.display.plain import PlainProgress
+    from bknb.display.reasons import Reasons
+    from bknb.display.text import render_failure, render_text
 from bknb.display.text import render_failure, render_text
 
 if TYPE_CHECKING:
@@ -42,12 +47,13 @@ __all__ = [
 
 
 def mimebundle(
-    view: BuildView, *, definition: Mapping[Digest, object] | None = None, files: Files | None = None
-) -> dict[str, str]:
+    view: BuildView, *, definition: Mapping[Digest, object] | None = None, files: Files | None = None,
+    reasons: Reasons | None = None,
+) -> dict[str, str]:  # fmt: skip
     """What a notebook shows and keeps of a build: HTML, and text for where there is none."""
     return {
-        "text/plain": render_text(view),
-        "text/html": render_html(view, definition=definition, files=files),
+        "text/plain": render_text(view, reasons=reasons),
+        "text/html": render_html(view, definition=definition, files=files, reasons=reasons),
     }
 
 

@@ -23,6 +23,7 @@ from bknb.display.markup import CODE, PRE, QUIET, fill, fold, image, pill, short
 from bknb.display.model import BuildView, State, StepView
 from bknb.display.palette import LOOKS, SANS
 from bknb.display.picture import arrange
+from bknb.display.reasons import Reasons
 from bknb.display.sentence import explanation, headline
 from bknb.display.table import table
 from bknb.display.text import render_graph
@@ -33,14 +34,16 @@ FAILURE_LINES = 12
 
 
 def render_html(
-    view: BuildView, *, definition: Mapping[Digest, object] | None = None, files: Files | None = None
-) -> str:
+    view: BuildView, *, definition: Mapping[Digest, object] | None = None, files: Files | None = None,
+    reasons: Reasons | None = None,
+) -> str:  # fmt: skip
     """A build as HTML.
 
     Args:
         view: the build; a running one is drawn as it stands.
         definition: ops by digest, shown in the steps' details.
         files: what each step changed.
+        reasons: why it did what it did, if there is a build to compare with.
     """
     first = headline(view)
     look = LOOKS[first.state]
@@ -52,10 +55,10 @@ def render_html(
         "verdict": words(first.verdict),
         "parts": "".join(f" · {words(part)}" for part in first.parts),
         "digest": f" · {short_digest(view.result)}" if view.result else "",
-        "why": _why(view),
+        "why": _why(view, reasons),
         "failure": _failure(view),
         "graph": graph_image(view),
-        "table": table(view),
+        "table": table(view, reasons),
         "timeline": _timeline(view),
         "notes": _notes(view),
         "details": "",
@@ -65,11 +68,12 @@ def render_html(
     return fill("build", page)
 
 
-def _why(view: BuildView) -> str:
+def _why(view: BuildView, reasons: Reasons | None) -> str:
     said = explanation(view)
     if not said and view.error and not view.failed:
         said = view.error
-    return f'<div style="{QUIET};margin-bottom:4px">{words(amounts.cut(said, 400))}</div>' if said else ""
+    line = reasons.html if reasons is not None and reasons.line else words(amounts.cut(said, 400))
+    return f'<div style="{QUIET};margin-bottom:4px">{line}</div>' if line else ""
 
 
 def _failure(view: BuildView) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from bknb.display import amounts
 from bknb.display.ansi import plain
@@ -13,13 +14,16 @@ from bknb.display.model import BuildView, StepView
 from bknb.display.palette import LOOKS, REASONS
 from bknb.display.sentence import explanation, headline
 
+if TYPE_CHECKING:
+    from bknb.display.reasons import Reasons
+
 LAST_LINES = 10
 MOST_ROWS = 200
 
 
-def render_text(view: BuildView) -> str:
+def render_text(view: BuildView, *, reasons: Reasons | None = None) -> str:
     """The whole summary, without a newline at its end."""
-    parts = [_head(view)]
+    parts = [_head(view, reasons)]
     if view.failed:
         parts.append(render_failure(view))
     if view.shown:
@@ -29,11 +33,11 @@ def render_text(view: BuildView) -> str:
     return "\n\n".join(parts)
 
 
-def _head(view: BuildView) -> str:
+def _head(view: BuildView, reasons: Reasons | None) -> str:
     first = f"{LOOKS[headline(view).state].sign} {headline(view)}"
     if view.result:
         first += f" · {view.result}"
-    lines = [first, explanation(view)]
+    lines = [first, (reasons.line if reasons is not None else "") or explanation(view)]
     if view.error and not view.failed:
         lines.append(view.error)
     return "\n".join(line for line in lines if line)

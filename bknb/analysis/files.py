@@ -1,0 +1,78 @@
+"""How the files that a step read differ from those that it read before."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+
+from bknb.analysis.causes import Cause, Kind
+from bknb.cache.listing import ListedFile, Listing
+
+MOST_CAUSES = 200
+
+
+def file_causes(before: Listing, after: Listing, origin: tuple[str, str]) -> list[Cause]:
+    """A cause for each path that differs, at most `MOST_CAUSES`.
+
+    Of lists that were cut only the part that both have counts.
+    """
+    found: list[Cause] = []
+    last = min((side.files[-1].path for side in (before, after) if side.cut and side.files), default=None)
+    old, new = ({file.path: file for file in side.files} for side in (before, after))
+    for path in sorted({**old, **new}):
+        if last is not None and path > last:
+            break
+        for kind, was, now in _differ(old.get(path), new.get(path)):
+            found.append(Cause(kind, path.lstrip("/") or "/", was, now, origin))
+        if len(found) >= MOST_CAUSES:
+            break
+    # A folder that came or went is named only where nothing in it is.
+    paths = {cause.subject for cause in found}
+    return [
+        cause
+        for cause in found
+        if cause.kind not in (Kind.FILE_ADDED, Kind.FILE_REMOVED)
+        or not any(path.startswith(cause.subject + "/") for path in paths)
+    ]
+
+
+def _differ(old: ListedFile | None, new: ListedFile | None) -> Iterator[tuple[Kind, str, str]]:
+    if old == new:
+        return
+    if old is None or new is None:
+        kind = Kind.FILE_ADDED if old is None else Kind.FILE_REMOVED
+        yield kind, _what(old), _what(new)
+        return
+    if old.kind != new.kind:
+        yield Kind.FILE_CONTENT, _what(old), _what(new)
+        return
+    header = False
+    if stat.S_IMODE(old.mode) != stat.S_IMODE(new.mode):
+        yield Kind.FILE_MODE, f"{stat.S_IMODE(old.mode):04o}", f"{stat.S_IMODE(new.mode):04o}"
+        header = True
+    if (old.uid, old.gid) != (new.uid, new.gid):
+        yield Kind.FILE_OWNER, f"{old.uid}:{old.gid}", f"{new.uid}:{new.gid}"
+        header = True
+    if old.link != new.link:
+        yield Kind.FILE_LINK, old.link, new.link
+        header = True
+    if old.xattrs != new.xattrs:
+        yield Kind.FILE_XATTR, _xattrs(old, new), _xattrs(new, old)
+        header = True
+    # The digest covers the header too: with that changed only another size proves other bytes.
+    if old.size != new.size or (not header and old.digest != new.digest):
+        yield Kind.FILE_CONTENT, _what(old), _what(new)
+
+
+def _what(file: ListedFile | None) -> str:
+    if file is None:
+        return ""
+    return (
+        f"{file.size} bytes {file.digest}".rstrip()
+        if file.kind == "file"
+        else f"{file.kind} {file.link}".rstrip()
+    )
+
+
+def _xattrs(file: ListedFile, other: ListedFile) -> str:
+    return ", ".join(name for name, digest in sorted(file.xattrs.items()) if other.xattrs.get(name) != digest)

@@ -1,0 +1,301 @@
+"""Compares a build with an earlier one: what changed by itself, and what ran only because of that.
+
+Steps are looked at inputs first. A step whose key is what it was has not changed, whatever happened above it. One
+with another key has causes of its own (its op differs, or files that it reads from outside do), or those of its
+inputs; an input whose files are what they were passes nothing on. So a cause is named where it arises, once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from bknb.analysis.causes import Cause, Explanation, Kind, StepReason, counts
+from bknb.analysis.changes import ENV, Change, changes, shown, variables
+from bknb.analysis.files import file_causes
+from bknb.analysis.seen import Seen, uses
+from bknb.cache.listing import Listing
+from bknb.history.recorder import redact
+from bknb.keys.cachekey import VOLATILE
+from bknb.llb.ops import SourceOp
+from bknb.llb.vertex import Vertex
+from bknb.record import StepRecord, pair
+
+_PINNED = re.compile(r"@?(sha256:[0-9a-f]{64})$")
+_PLATFORM = frozenset(("OS", "Arch", "Variant", "OSVersion", "OSFeatures", "Platform"))
+_NAMES = {"Exec.meta.args": "command", "Exec.meta.cwd": "WORKDIR", "Exec.meta.user": "USER"}
+
+
+def explain(
+    before: Seen,
+    after: Seen,
+    plaintext: Callable[[str], str | None] = lambda digest: None,
+    evicted: Mapping[str, str] | None = None,
+) -> Explanation:
+    """Why the steps of a build ran, or did not have to.
+
+    Args:
+        before: the baseline.
+        after: the build that is asked about.
+        plaintext: what a digest was taken of, None where that is not known any more.
+        evicted: results that were removed -> when and why, in words.
+    """
+    return _Comparison(before, after, plaintext, evicted or {}).explanation()
+
+
+class _Comparison:
+    def __init__(
+        self, before: Seen, after: Seen, plaintext: Callable[[str], str | None], evicted: Mapping[str, str]
+    ) -> None:
+        self.before = before
+        self.after = after
+        self.plaintext = plaintext
+        self.evicted = evicted
+        self.reasons: dict[str, StepReason] = {}
+        self.pairs = _pairs(before, after)
+        self.paired = {step.digest for step in self.pairs.values()}
+        self._known = {step.digest: step for step in before.steps}
+        self._listings: dict[str, Listing | None] = {}
+
+    def explanation(self) -> Explanation:
+        for step in _ordered(self.after.steps):
+            self.reasons[step.digest] = self._reason(step)
+        ran: dict[Cause, int] = {}
+        for reason in self.reasons.values():
+            if reason.ran and counts(reason.step):
+                for cause in reason.roots:
+                    ran[cause] = ran.get(cause, 0) + 1
+        causes = sorted(ran, key=lambda cause: -ran[cause])
+        return Explanation(self.before.id, self.after.id, tuple(self.reasons.values()), tuple(causes))
+
+    # --- one step -----------------------------------------------------------------------------------------
+
+    def _reason(self, step: StepRecord) -> StepReason:
+        old = self.pairs.get(step.digest)
+        ran = step.outcome in ("ran", "merged", "failed", "cancelled")
+        own: list[Cause] = []
+        passed: dict[Cause, StepRecord] = {}
+        if step.outcome == "skipped" or step.kind in ("local", "internal"):
+            return StepReason(step, old)
+        if step.digest in self.after.ignored:
+            own = [Cause(Kind.NO_CACHE)]
+        elif old is None:
+            own = [Cause(Kind.NEW, _label(step))] if ran or step.kind == "image" else []
+        else:
+            if not _same_key(old, step):
+                passed = self._passed(step, old)
+                own = self._own(step, old, passed)
+                own += [] if own or passed else self._moved(step, old)
+            if ran and not own and not passed and counts(step):
+                passed = self._passed(step, None)
+                own = [] if passed else [self._unchanged(step, old)]
+        because = next(iter(passed.values()), None) if not own else None
+        if step.outcome == "content" and not own and because is None:
+            because = next(iter(self._passed(step, None).values()), None)
+        return StepReason(step, old, tuple(own), tuple(dict.fromkeys((*own, *passed))), because)
+
+    def _passed(self, step: StepRecord, old: StepRecord | None) -> dict[Cause, StepRecord]:
+        """The causes that its inputs pass on, each with the step where it arose."""
+        found: dict[Cause, StepRecord] = {}
+        for number, digest in enumerate(self._inputs(self.after, step)):
+            reason = self.reasons.get(digest)
+            if reason is None or (old is not None and self._same_content(step, old, number)):
+                continue
+            for cause in reason.roots:
+                arose = reason.step if cause in reason.own else reason.because
+                found.setdefault(cause, arose or reason.step)
+        return found
+
+    def _inputs(self, seen: Seen, step: StepRecord) -> tuple[str, ...]:
+        vertex = seen.vertices.get(step.digest)
+        return tuple(e.vertex.digest for e in vertex.inputs) if vertex is not None else step.inputs
+
+    def _same_content(self, step: StepRecord, old: StepRecord, number: int) -> bool:
+        now = self.after.content.get((step.digest, number))
+        return now is not None and now == self.before.content.get((old.digest, number))
+
+    def _unchanged(self, step: StepRecord, old: StepRecord) -> Cause:
+        """Nothing differs, and it ran all the same."""
+        if step.digest in self.after.lost:
+            return Cause(Kind.BLOB_MISSING, _label(step))
+        if old.outcome not in ("definition", "content", "remote", "ran", "merged"):
+            return Cause(Kind.UNFINISHED, _label(step), old.outcome)
+        for result in old.results:
+            if result in self.evicted:
+                return Cause(Kind.EVICTED, _label(step), after=self.evicted[result])
+        return Cause(Kind.GONE, _label(step))
+
+    def _moved(self, step: StepRecord, old: StepRecord) -> list[Cause]:
+        """Its op is what it was and nothing above it differs: it stands on other steps than before."""
+        found = []
+        for was, now in zip(self._inputs(self.before, old), self._inputs(self.after, step), strict=False):
+            counterpart = self.pairs.get(now)
+            if counterpart is None or counterpart.digest == was or was not in self._known:
+                continue
+            below = self._known[was]
+            if was in self.paired:
+                found.append(
+                    Cause(Kind.FIELD, "the step before", _label(below), _label(self.reasons[now].step))
+                )
+            else:
+                found.append(Cause(Kind.REMOVED, _label(below)))
+        return found
+
+    # --- what differs in a step itself --------------------------------------------------------------------
+
+    def _own(self, step: StepRecord, old: StepRecord, passed: Iterable[Cause]) -> list[Cause]:
+        was, now = self.before.vertices.get(old.digest), self.after.vertices.get(step.digest)
+        if was is None or now is None:
+            texts = self.before.text(old), self.after.text(step)
+            return [Cause(Kind.INSTRUCTION, _label(step), *texts)] if texts[0] != texts[1] else []
+        if isinstance(was.op, SourceOp) and isinstance(now.op, SourceOp):
+            return self._source(was, now)
+        differ = changes(was, now)
+        own = self._op(step, old, differ, tuple(passed))
+        if not any(change.path.startswith("paths") for change in differ):
+            own += self._files(step, old, was, now)
+        return list(dict.fromkeys(own))
+
+    def _op(
+        self, step: StepRecord, old: StepRecord, differ: list[Change], passed: tuple[Cause, ...]
+    ) -> list[Cause]:
+        own: list[Cause] = []
+        rest: list[Change] = []
+        based = any(cause.kind in (Kind.IMAGE, Kind.IMAGE_MOVED) for cause in passed)
+        for change in differ:
+            if change.path == ENV:
+                for name, values in variables(change).items():
+                    if name in self.after.variables or name in self.before.variables or not based:
+                        own.append(self._variable(name, *values))
+            elif change.path in _PLATFORM:
+                own.append(Cause(Kind.PLATFORM, change.path, shown(change.before), shown(change.after)))
+            else:
+                rest.append(change)
+        texts = self.before.text(old), self.after.text(step)
+        if rest and _words(texts[0]) != _words(texts[1]):
+            own.append(Cause(Kind.INSTRUCTION, _label(step), *texts))
+        elif rest:
+            own += self._hidden(texts[1], rest, (*passed, *own), based)
+        return own
+
+    def _hidden(self, text: str, rest: list[Change], known: tuple[Cause, ...], based: bool) -> list[Cause]:
+        """The text is what it was: a variable in it, a step above it or the frontend made another op of it."""
+        found = []
+        for name in {**self.before.variables, **self.after.variables}:
+            values = self.before.value(name), self.after.value(name)
+            if values[0] != values[1] and uses(text, name):
+                found.append(self._variable(name, values[0] or "", values[1] or ""))
+        if found:
+            return found
+        if based or any(cause.kind in (Kind.ARG, Kind.ENV) for cause in known):
+            return []
+        if any(
+            cause.kind is Kind.INSTRUCTION and cause.subject.startswith(("WORKDIR", "USER"))
+            for cause in known
+        ):
+            return []
+        if self.before.frontend != self.after.frontend:
+            return [Cause(Kind.FRONTEND, "", self.before.frontend, self.after.frontend)]
+        return [
+            Cause(Kind.FIELD, _NAMES.get(change.path, change.path), shown(change.before), shown(change.after))
+            for change in rest
+        ]
+
+    def _variable(self, name: str, before: str, after: str) -> Cause:
+        places = self.after.variables.get(name, ()) or self.before.variables.get(name, ())
+        argument = f"build-arg:{name}" in {**self.before.opts, **self.after.opts} or (
+            bool(places) and all(place.word == "ARG" for place in places)
+        )
+        hidden = redact({name: before})[name] != before or redact({name: after})[name] != after
+        values = ("…", "…") if hidden else (shown(before), shown(after))
+        return Cause(Kind.ARG if argument else Kind.ENV, name, *values)
+
+    def _source(self, was: Vertex, now: Vertex) -> list[Cause]:
+        assert isinstance(was.op, SourceOp) and isinstance(now.op, SourceOp)
+        if was.platform != now.platform:
+            return [Cause(Kind.PLATFORM, "Platform", str(was.platform or ""), str(now.platform or ""))]
+        old, new = self._image(self.before, was), self._image(self.after, now)
+        if old[0] != new[0]:
+            return [Cause(Kind.IMAGE, new[0], old[0], new[0])]
+        if old[1] != new[1]:
+            return [Cause(Kind.IMAGE_MOVED, new[0], old[1], new[1])]
+        differ = [change for change in changes(was, now) if change.path != "identifier"]
+        return [Cause(Kind.FIELD, c.path, shown(c.before), shown(c.after)) for c in differ]
+
+    def _image(self, seen: Seen, vertex: Vertex) -> tuple[str, str]:
+        """The name of an image and the digest that it had."""
+        assert isinstance(vertex.op, SourceOp)
+        text = vertex.op.identifier.partition("://")[2]
+        pinned = _PINNED.search(text)
+        if pinned is not None:
+            return _familiar(text[: pinned.start()]), pinned[1]
+        for key in seen.keys.get(vertex.digest, ()):
+            found = _PINNED.search(self.plaintext(key) or "")
+            if found is not None:
+                return _familiar(text), found[1]
+        return _familiar(text), ""
+
+    # --- files --------------------------------------------------------------------------------------------
+
+    def _files(self, step: StepRecord, old: StepRecord, was: Vertex, now: Vertex) -> list[Cause]:
+        """Files that differ in inputs of which nothing else is known to have changed."""
+        found: list[Cause] = []
+        for number, (there, here) in enumerate(zip(was.inputs, now.inputs, strict=False)):
+            places = (old.digest, number), (step.digest, number)
+            digests = self.before.content.get(places[0]), self.after.content.get(places[1])
+            reason = self.reasons.get(here.vertex.digest)
+            if None in digests or digests[0] == digests[1] or (reason is not None and reason.roots):
+                continue
+            listings = self._listing(str(digests[0])), self._listing(str(digests[1]))
+            origin = (there.vertex.digest, here.vertex.digest)
+            if listings[0] is None or listings[1] is None:
+                found.append(Cause(Kind.FILES, _label(step), origin=origin))
+            else:
+                found += file_causes(listings[0], listings[1], origin) or [Cause(Kind.FILES, _label(step))]
+        return found
+
+    def _listing(self, digest: str) -> Listing | None:
+        if digest not in self._listings:
+            text = self.plaintext(digest)
+            self._listings[digest] = Listing.parse(text) if text is not None else None
+        return self._listings[digest]
+
+
+def _pairs(before: Seen, after: Seen) -> dict[str, StepRecord]:
+    """Steps of the later build to those of the earlier; sources also by who reads them."""
+    found = {p.after.digest: p.before for p in pair(before.steps, after.steps) if p.after and p.before}
+    known = {step.digest: step for step in before.steps}
+    for digest, old in list(found.items()):
+        was, now = before.vertices.get(old.digest), after.vertices.get(digest)
+        for there, here in zip(was.inputs if was else (), now.inputs if now else (), strict=False):
+            sources = isinstance(there.vertex.op, SourceOp) and isinstance(here.vertex.op, SourceOp)
+            if sources and there.vertex.digest in known:
+                found.setdefault(here.vertex.digest, known[there.vertex.digest])
+    return found
+
+
+def _ordered(steps: Iterable[StepRecord]) -> list[StepRecord]:
+    known = {step.digest: step for step in steps}
+    sorter = TopologicalSorter({step.digest: step.inputs for step in known.values()})
+    try:
+        return [known[digest] for digest in sorter.static_order() if digest in known]
+    except CycleError:
+        return list(known.values())
+
+
+def _same_key(old: StepRecord, step: StepRecord) -> bool:
+    key = step.solver_digest
+    return bool(key) and key == old.solver_digest and not key.startswith(VOLATILE)
+
+
+def _label(step: StepRecord) -> str:
+    return step.command or step.name
+
+
+def _words(text: str) -> list[str]:
+    return text.replace("\\\n", " ").split()
+
+
+def _familiar(name: str) -> str:
+    return name.removeprefix("docker.io/").removeprefix("library/")

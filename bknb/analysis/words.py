@@ -1,0 +1,233 @@
+"""An explanation in words: a line for a build, a phrase for a step, and what could be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from bknb.analysis.causes import Cause, Explanation, Kind, StepReason
+from bknb.analysis.seen import Seen, uses
+from bknb.record import StepRecord
+
+_SHORT = 60
+_IGNORABLE = (
+    ".git",
+    "__pycache__",
+    ".ipynb_checkpoints",
+    "node_modules",
+    ".venv",
+    ".mypy_cache",
+    ".pytest_cache",
+)
+_ATTRIBUTES = {
+    Kind.FILE_MODE: "mode",
+    Kind.FILE_OWNER: "owner",
+    Kind.FILE_LINK: "link",
+    Kind.FILE_XATTR: "xattr",
+}
+
+
+def phrase(cause: Cause) -> str:
+    """A cause in a few words, its subject first where it has one."""
+    subject, was, now = _cut(cause.subject), _cut(cause.before), _cut(cause.after)
+    match cause.kind:
+        case Kind.FILE_ADDED:
+            return f"{subject} was added"
+        case Kind.FILE_REMOVED:
+            return f"{subject} was removed"
+        case Kind.FILE_CONTENT:
+            return f"{subject} changed{counted(cause)}"
+        case Kind.FILE_MODE | Kind.FILE_OWNER | Kind.FILE_LINK | Kind.FILE_XATTR:
+            return f"{subject}: {_ATTRIBUTES[cause.kind]} {was or 'none'} → {now or 'none'}"
+        case Kind.FILES:
+            return f"files that {subject} reads changed"
+        case Kind.INSTRUCTION:
+            return f"{subject} was edited"
+        case Kind.NEW:
+            return f"{subject} is new"
+        case Kind.REMOVED:
+            return f"{subject} was removed"
+        case Kind.ARG | Kind.ENV:
+            return f"{cause.kind.value.upper()} {subject} {was or 'unset'} → {now or 'unset'}"
+        case Kind.IMAGE:
+            return f"FROM {was} → {now}"
+        case Kind.IMAGE_MOVED:
+            return f"{subject} is another image: {_digest(cause.before)} → {_digest(cause.after)}"
+        case Kind.PLATFORM:
+            return f"platform {was or 'none'} → {now or 'none'}"
+        case Kind.FRONTEND:
+            return f"frontend {was} → {now}"
+        case Kind.FIELD:
+            return f"{subject}: {was or 'none'} → {now or 'none'}"
+        case Kind.NO_CACHE:
+            return "--no-cache"
+        case Kind.UNFINISHED:
+            return f"it had not finished the last time ({cause.before or 'never began'})"
+        case Kind.EVICTED:
+            return f"its result was {now}"
+        case Kind.BLOB_MISSING:
+            return "its result was known, but its files were gone"
+        case Kind.GONE:
+            return "nothing changed, but its result is not in the cache any more"
+
+
+def counted(cause: Cause) -> str:
+    """Lines that came and went, as `` +3 −1``; "" where no difference is at hand."""
+    added = sum(line.startswith("+") for line in cause.diff)
+    removed = sum(line.startswith("-") for line in cause.diff)
+    return f" +{added} −{removed}" if cause.diff else ""
+
+
+def sentence(explanation: Explanation) -> tuple[str, str]:
+    """The line for a build and the part of it to be shown strong; "" where nothing is worth saying."""
+    groups = grouped(explanation)
+    if not groups:
+        return "", ""
+    first, steps = groups[0]
+    subject = _subject(first)
+    if len(groups) == 1:
+        return f"One cause: {_group(first)}. It made {_steps(steps)} run.", subject
+    said = [f"{_group(causes)} ({_steps(ran)})" for causes, ran in groups[:3]]
+    more = f", and {len(groups) - 3} more" if len(groups) > 3 else ""
+    return f"{len(groups)} causes: {', '.join(said)}{more}.", subject
+
+
+def grouped(explanation: Explanation) -> list[tuple[list[Cause], list[StepReason]]]:
+    """Causes with the steps that they made run; files that made the same steps run are one group."""
+    found: dict[tuple[object, ...], tuple[list[Cause], list[StepReason]]] = {}
+    for cause in explanation.causes:
+        steps = explanation.made_run(cause)
+        ran = tuple(one.step.digest for one in steps)
+        alike: object = "files" if cause.kind.of_file else "lost" if cause.kind in _UNCHANGED else cause
+        key = (alike, ran if alike != "lost" else cause.kind)
+        causes, made = found.setdefault(key, ([], []))
+        causes.append(cause)
+        made += [one for one in steps if one not in made]
+    return list(found.values())
+
+
+_UNCHANGED = frozenset((Kind.UNFINISHED, Kind.EVICTED, Kind.BLOB_MISSING, Kind.GONE))
+
+
+def reason(one: StepReason) -> str:
+    """Why a step came to its outcome, for a column; "" where there is nothing to say."""
+    outcome = one.step.outcome
+    if outcome == "skipped":
+        return f"stage {one.step.stage} is not needed" if one.step.stage else "not needed"
+    if outcome in ("definition", "content") and one.roots:
+        return f"as in an earlier build: {phrase(one.roots[0])}"
+    if outcome == "definition":
+        return "same definition, same input"
+    if outcome == "content":
+        return (
+            f"same files, although {_name(one.because)} changed" if one.because is not None else "same files"
+        )
+    if outcome == "remote":
+        return "an imported cache has it"
+    if not one.ran or one.step.kind == "local":
+        return ""
+    if one.own:
+        more = f" and {len(one.own) - 1} more" if len(one.own) > 1 else ""
+        return f"{phrase(one.own[0])}{more}"
+    return f"because of {_name(one.because)}" if one.because is not None else ""
+
+
+def with_hints(explanation: Explanation, after: Seen) -> Explanation:
+    """The same with hints where there are any."""
+    hints = {cause: hint(cause, explanation, after) for cause in explanation.causes}
+    return replace(
+        explanation,
+        causes=tuple(replace(cause, hint=text) if text else cause for cause, text in hints.items()),
+    )
+
+
+def hint(cause: Cause, explanation: Explanation, after: Seen) -> str:
+    """What could be done so that this does not make steps run again; "" where nothing is known."""
+    if cause.kind.of_file:
+        return next(
+            (f"put {name} in .dockerignore" for name in _IGNORABLE if name in cause.subject.split("/")), ""
+        )
+    if cause.kind is Kind.ARG:
+        return _lower_arg(cause, explanation, after)
+    if cause.kind is Kind.IMAGE_MOVED:
+        return f"FROM {cause.subject}@{cause.after} stays what it is"
+    return ""
+
+
+def _lower_arg(cause: Cause, explanation: Explanation, after: Seen) -> str:
+    """An ARG that stands above steps that do not name it makes them run: below the last of them it would not."""
+    line = next((place.line for place in after.variables.get(cause.subject, ()) if place.word == "ARG"), 0)
+    places = sorted(
+        (after.lines[one.step.digest], uses(after.text(one.step), cause.subject))
+        for one in explanation.made_run(cause)
+        if cause in one.own and one.step.digest in after.lines
+    )
+    first = next((at for at, (_, named) in enumerate(places) if named), 0)
+    return (
+        f"move ARG {cause.subject} (line {line}) below line {places[first - 1][0][1]}"
+        if line and first
+        else ""
+    )
+
+
+def text(explanation: Explanation) -> str:
+    """The whole answer as text: each cause, its proof, what it made run, what could be done."""
+    lines: list[str] = []
+    for causes, steps in grouped(explanation):
+        lines.append(f"{_group(causes)}: {_steps(steps)} ran")
+        for cause in causes[:10]:
+            lines += [f"  {line}" for line in proof(cause, alone=len(causes) == 1)]
+        lines += [f"  … and {len(causes) - 10} more files"] if len(causes) > 10 else []
+        lines += [f"  ✓ {_name(one.step)}" for one in steps[:8]]
+        lines += [f"  … and {len(steps) - 8} more steps"] if len(steps) > 8 else []
+        lines += [f"  hint: {said}" for said in dict.fromkeys(cause.hint for cause in causes if cause.hint)]
+    return "\n".join(lines)
+
+
+def proof(cause: Cause, *, alone: bool = True) -> list[str]:
+    """What shows it: the old value and the new, or lines of the difference."""
+    said = [] if alone else [phrase(cause)]
+    if cause.diff:
+        return said + [f"  {line}" for line in cause.diff]
+    if cause.kind in (Kind.INSTRUCTION, Kind.IMAGE_MOVED):
+        said += [f"- {line}" for line in cause.before.splitlines()]
+        said += [f"+ {line}" for line in cause.after.splitlines()]
+    elif cause.kind is Kind.FILE_CONTENT:
+        said.append(f"{cause.before} → {cause.after}")
+    return said
+
+
+def _group(causes: Sequence[Cause]) -> str:
+    if len(causes) == 1:
+        return phrase(causes[0])
+    if not causes[0].kind.of_file:
+        return {
+            Kind.UNFINISHED: f"{len(causes)} steps had not finished the last time",
+            Kind.BLOB_MISSING: f"the files of {len(causes)} results were gone",
+        }.get(causes[0].kind, f"{len(causes)} results are not in the cache any more")
+    paths = list(dict.fromkeys(cause.subject for cause in causes))
+    if len(paths) == 1:
+        return f"{_cut(paths[0])} changed"
+    return f"{len(paths)} files changed ({', '.join(_cut(path) for path in paths[:2])}{', …' if len(paths) > 2 else ''})"
+
+
+def _subject(causes: Sequence[Cause]) -> str:
+    return _cut(causes[0].subject) if len(causes) == 1 and causes[0].kind not in _UNCHANGED else ""
+
+
+def _name(step: StepRecord | None) -> str:
+    return _cut(step.command or step.name) if step is not None else ""
+
+
+def _steps(steps: Iterable[StepReason]) -> str:
+    number = len(list(steps))
+    return "1 step" if number == 1 else f"{number} steps"
+
+
+def _digest(text: str) -> str:
+    return text.partition(":")[2][:12] or text or "unknown"
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHORT else line[: _SHORT - 1] + "…"

@@ -1,0 +1,219 @@
+"""Why a build did what it did, compared with an earlier one."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bknb.analysis import Cause, Explanation, Kind, Seen, explain
+from bknb.analysis import words as said
+from bknb.api.recorded import RecordedBuild
+from bknb.builder.local import LocalBuilder
+from bknb.digest import Digest
+from bknb.display.reasons import Reasons, answer
+from bknb.errors import BknbError, UsageError
+from bknb.events import from_json
+from bknb.history import History
+from bknb.history.recorder import looks_secret
+from bknb.llb import Definition
+from bknb.record import Record, StepRecord, pair
+
+if TYPE_CHECKING:
+    import pandas
+
+    from bknb.api.client import Client
+
+MOST_DIFFED, MOST_LINES, LARGEST = 10, 12, 64 << 10
+"""Files of which lines are shown, lines of each, bytes of a file that is compared."""
+_LOOKED_AT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The answer: it shows itself; `causes` and `table` are the same as data.
+
+    Attributes:
+        explanation: everything that was found out; None where there is nothing to compare with.
+        step: the one step that was asked about, "" for the whole build.
+    """
+
+    explanation: Explanation | None
+    step: str = ""
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """The root causes; of one step those that reached it."""
+        if self.explanation is None:
+            return ()
+        if not self.step:
+            return tuple(self.explanation.causes)
+        return tuple(
+            cause for one in self.explanation.steps if one.step.digest == self.step for cause in one.roots
+        )
+
+    @property
+    def table(self) -> pandas.DataFrame:
+        """One row for each step: step, stage, cache, why, root causes, digest."""
+        import pandas
+
+        steps = self.explanation.steps if self.explanation is not None else ()
+        rows = [
+            {
+                "step": one.step.command or one.step.name, "stage": one.step.stage, "cache": one.step.outcome,
+                "why": said.reason(one), "causes": [said.phrase(cause) for cause in one.roots],
+                "kinds": [cause.kind.value for cause in one.roots], "digest": one.step.digest,
+            }
+            for one in steps
+            if one.step.kind != "internal" and self.step in ("", one.step.digest)
+        ]  # fmt: skip
+        return pandas.DataFrame(rows, columns=["step", "stage", "cache", "why", "causes", "kinds", "digest"])
+
+    def __repr__(self) -> str:
+        if self.explanation is None:
+            return "There is no earlier build to compare with."
+        if self.step:
+            return "\n".join(_step_lines(self.explanation, self.step))
+        return said.text(self.explanation)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **_: Any) -> Mapping[str, str]:
+        return {"text/plain": repr(self), "text/html": answer(repr(self))}
+
+
+def _step_lines(explanation: Explanation, digest: str) -> Iterable[str]:
+    for one in explanation.steps:
+        if one.step.digest == digest:
+            yield f"{one.step.command or one.step.name}: {said.reason(one) or one.step.outcome}"
+            for cause in one.roots[:10]:
+                shown = next((other for other in explanation.causes if other == cause), cause)
+                yield f"  {said.phrase(shown)}"
+                yield from (f"    {line}" for line in said.proof(shown))
+                if shown.hint:
+                    yield f"    hint: {shown.hint}"
+
+
+def reasons(explanation: Explanation) -> Reasons:
+    """What a picture says."""
+    line, strong = said.sentence(explanation)
+    return Reasons(line, strong, {Digest(one.step.digest): said.reason(one) for one in explanation.steps})
+
+
+# --- from records to an answer ------------------------------------------------------------------------------
+
+
+def baseline(client: Client, after: Seen, target: str) -> Seen | None:
+    """The last build of the same cell or target that has something in common with a build."""
+
+    async def look(builder: LocalBuilder) -> Seen | None:
+        history = builder.parts.history
+        failed: Record | None = None
+        for number, record in enumerate(history.walk(target)):
+            if number > _LOOKED_AT:
+                break
+            if record.id >= after.id or not record.definition or not _alike(record.steps, after.steps):
+                continue
+            if not record.error and not record.cancelled:
+                return seen(history, record)
+            failed = failed or record
+        return seen(history, failed) if failed is not None else None
+
+    return client.call(look)
+
+
+def why(client: Client, before: RecordedBuild | str, after: RecordedBuild | str) -> Why:
+    """Why a build did what it did, compared with another: each a build, or the beginning of its id in the history.
+
+    Raises:
+        UsageError: no such build.
+    """
+    return Why(compare(client, side(client, before), side(client, after)))
+
+
+def side(client: Client, build: RecordedBuild | str) -> Seen:
+    """One side of a comparison.
+
+    Raises:
+        UsageError: no build of the history, or more than one, begins so.
+    """
+    if isinstance(build, RecordedBuild):
+        return build._seen()
+    id = str(build)
+
+    async def look(builder: LocalBuilder) -> Seen | None:
+        history = builder.parts.history
+        found = [record for record in history.walk() if record.id.startswith(id)]
+        return seen(history, found[0]) if len(found) == 1 else None
+
+    found = client.call(look) if id else None
+    if found is None:
+        raise UsageError(
+            f"{id[:80]!r} is no build, and not the beginning of one's id: %bknb history lists them"
+        )
+    return found
+
+
+def seen(history: History, record: Record) -> Seen:
+    """A build of the history."""
+    lines = (history.text(record.events) or b"").decode(errors="replace").splitlines()
+    events = [from_json(json.loads(line)) for line in lines if '"event":"log"' not in line[:24]]
+    data = history.text(record.definition)
+    try:
+        edge = Definition.from_bytes(data).to_edge() if data else None
+    except BknbError:
+        edge = None
+    return Seen.of(record.id, record.steps, events, [edge], record.opts)
+
+
+def compare(client: Client, before: Seen, after: Seen) -> Explanation:
+    """The explanation, with the lines that differ in files whose bytes are still there."""
+
+    async def look(builder: LocalBuilder) -> Explanation:
+        found = explain(before, after, builder.parts.store.plaintext)
+        diffs: dict[Cause, tuple[str, ...]] = {}
+        for cause in [cause for cause in found.causes if cause.kind is Kind.FILE_CONTENT][:MOST_DIFFED]:
+            old, new = [
+                await _bytes(builder, side, vertex, cause.subject)
+                for side, vertex in zip((before, after), cause.origin, strict=True)
+            ]
+            diffs[cause] = text_diff(old, new, cause.subject)
+        return said.with_hints(found.with_diffs(diffs), after)
+
+    return client.call(look)
+
+
+async def _bytes(builder: LocalBuilder, side: Seen, vertex: str, path: str) -> bytes | None:
+    """A small file of a step's result, None where it is not there any more."""
+    results = next((step.results for step in side.steps if step.digest == vertex), ())
+    ref = await builder.get(results[0]) if results else None
+    if ref is None:
+        return None
+    try:
+        return await builder.parts.worker.read(ref, f"/{path}", LARGEST + 1)
+    except BknbError:
+        return None
+    finally:
+        await ref.release()
+
+
+def text_diff(old: bytes | None, new: bytes | None, path: str) -> tuple[str, ...]:
+    """Lines that went and came, as ``-old`` and ``+new``; () of what is no short text, or may be a secret."""
+    if old is None or new is None or max(len(old), len(new)) > LARGEST or b"\0" in old + new:
+        return ()
+    try:
+        was, now = old.decode().splitlines(), new.decode().splitlines()
+    except UnicodeDecodeError:
+        return ()
+    lines = list(difflib.unified_diff(was, now, n=0, lineterm=""))[2:]
+    lines = [line for line in lines if not line.startswith("@@ ")]
+    if any(looks_secret(text) for text in (path, *lines)):
+        return ()
+    return tuple(line[:200] for line in lines[:MOST_LINES])
+
+
+def _alike(before: Iterable[StepRecord], after: Iterable[StepRecord]) -> bool:
+    """Whether at least half of a build's steps have a counterpart."""
+    pairs = [found for found in pair(tuple(before), tuple(after)) if found.after is not None]
+    steps = [found for found in pairs if found.after is not None and found.after.kind in ("exec", "file")]
+    return 2 * sum(found.before is not None for found in steps) >= len(steps)

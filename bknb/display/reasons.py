@@ -1,0 +1,42 @@
+"""Why a build did what it did, as far as it is shown: found out elsewhere, and passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bknb.digest import Digest
+from bknb.display import amounts
+from bknb.display.markup import PRE, words
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """What is said of a build and of its steps.
+
+    Attributes:
+        line: the second line of the picture.
+        strong: the part of it that is shown strong.
+        steps: for the table's column, by step.
+    """
+
+    line: str = ""
+    strong: str = ""
+    steps: Mapping[Digest, str] = field(default_factory=dict)
+
+    @property
+    def html(self) -> str:
+        """The line, for a page."""
+        before, found, after = (
+            amounts.cut(self.line, 400).partition(self.strong) if self.strong else (self.line, "", "")
+        )
+        return (
+            f"{words(before)}<b>{words(found)}</b>{words(after)}"
+            if found
+            else words(amounts.cut(self.line, 400))
+        )
+
+
+def answer(text: str) -> str:
+    """A whole answer, for a page."""
+    return f'<pre style="{PRE}">{words(text)}</pre>'
