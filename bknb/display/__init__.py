@@ -17,14 +17,10 @@ from bknb.display.details import Files
 from bknb.display.html import render_html
 from bknb.display.model import BuildView, State, StepView, fold, fold_all
 from bknb.display.plain import PlainProgress
-    from bknb.display.details import Files
-    from bknb.display.html import render_html
-    from bknb.display.plain import PlainProgress
-    from bknb.display.reasons import Reasons
-    from bknb.display.text import render_failure, render_text
 from bknb.display.text import render_failure, render_text
 
 if TYPE_CHECKING:
+    from bknb.display.reasons import Reasons
     from bknb.llb import Definition
     from bknb.llb import State as LLBState
 
