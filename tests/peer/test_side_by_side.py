@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bknb.api import Client, Preferences
 from bknb.options import parse
 from tests.bench.peer import Peer, peer
@@ -55,6 +57,122 @@ ENV WHO=me
 COPY --from=build /app/count.txt /count.txt
 RUN cat /count.txt > /copy.txt
 """
+
+OTHER = """FROM {host}/library/busybox AS other
+RUN mkdir /od && echo 1 > /od/1 && ln -s 1 /od/2 && echo o > /o && chown 3:4 /od/1
+FROM {host}/library/busybox
+"""
+STEPS = {
+    "wild": """
+COPY *.txt /w/
+COPY ?.txt /w2/
+""",
+    "dir": """
+COPY d /dd
+COPY d/ /dd2/
+COPY d /dd/
+""",
+    "dirs2": """
+COPY d empty /two/
+""",
+    "linkdir": """
+COPY ld /x
+COPY ld/ /y/
+COPY ld/x.md /q
+""",
+    "chmod": """
+COPY --chmod=u=rwx,go-w a.txt /a
+COPY --chmod=g+s,o= d /d
+""",
+    "chown": """
+RUN echo 'u:x:11:12::/:/bin/sh' >>/etc/passwd; echo 'g:x:13:' >> /etc/group
+COPY --chown=u:g a.txt /a
+COPY --chown=u d /d
+COPY --chown=:g a.txt /b
+""",
+    "parents": """
+COPY --parents d/e/y.go a.txt /par/
+COPY --parents ./d/./e /par2/
+""",
+    "exclude": """
+COPY --exclude=*.md --exclude=e d /ex
+""",
+    "add": """
+ADD t.tar.gz /tar
+ADD --unpack=false t.tar.gz /raw/
+ADD --chown=3:4 t.tar.gz /t2/
+""",
+    "heredoc": """
+COPY <<EOF <<-"TWO" /h/
+hi $PATH
+EOF
+	there $X
+	TWO
+RUN <<EOF
+echo one > /r1
+echo two > /r2
+EOF
+RUN cat <<X > /r3
+abc
+X
+""",
+    "over": """
+COPY a.txt /f
+COPY b.txt /f
+RUN mkdir /g && ln -s /g /s
+COPY a.txt /s/
+COPY d /s
+""",
+    "link": """
+COPY --link a.txt /l/
+COPY --link --chown=5:6 d /l/d
+ADD --link t.tar.gz /l/t
+""",
+    "special": """
+COPY ["sp ace", "/sp2/"]
+COPY d/z /zz/
+COPY d/hl a.txt /hl/
+""",
+    "workdir": """
+WORKDIR a/b
+COPY a.txt .
+USER 9:9
+WORKDIR c
+COPY a.txt ./
+RUN pwd > /tmp/x && id -u >> /tmp/x
+""",
+    "rm": """
+RUN mkdir -p /k/l && touch /k/l/m /k/n
+RUN rm -rf /k/l && rm /k/n
+RUN mkdir /k/l && touch /k/l/o
+""",
+    "mv": """
+RUN mkdir /dir && touch /dir/a
+RUN mv /dir /dir2 && mkdir /dir
+RUN rm -rf /bin/ls && cp /bin/busybox /bin/ls
+""",
+    "from": """
+COPY --from=other /o /o
+COPY --from=other /od /od
+COPY --from=other /od/* /odw/
+""",
+    "mount": """
+RUN --mount=type=bind,from=other,target=/mnt cp -a /mnt/od /copied
+RUN --mount=type=cache,target=/c touch /c/x && ls /c > /cl
+RUN --mount=type=tmpfs,target=/tm touch /tm/x
+RUN --mount=target=/ctx,rw touch /ctx/new && ls /ctx > /cx
+""",
+    "mknod": """
+RUN mkfifo /ff && mknod /nn c 1 3 && chmod 1777 /nn && ln /ff /ff2
+""",
+    "shell": """
+SHELL ["/bin/sh", "-ec"]
+RUN echo hi > /s
+CMD x
+ONBUILD RUN true
+""",
+}
+"""Instructions on busybox whose layers and config have to be BuildKit's; `other` is a stage before them."""
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +229,40 @@ def test_the_same_image(mirror: Mirror, daemon: Peer, ours: Client, tmp_path: Pa
     daemon.build(context, "--opt", "build-arg:SOURCE_DATE_EPOCH=1700000000", "--output", f"{output}{tmp_path}/theirs")
     words = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000", "-o", f"{output}{tmp_path}/ours", str(context)]
     ours.build(parse(words, cell=False))
+    assert json.loads(config_of(tmp_path / "ours")) == json.loads(config_of(tmp_path / "theirs"))
+    assert config_of(tmp_path / "ours") == config_of(tmp_path / "theirs")
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> Path:
+    """A context with files of every kind."""
+    context = tmp_path / "context"
+    (context / "d" / "e").mkdir(parents=True)
+    (context / "empty").mkdir()
+    for name, text in {"a.txt": "a\n", "b.txt": "b\n", "d/x.md": "x", "d/e/y.go": "y", "sp ace": "s"}.items():
+        (context / name).write_text(text)
+    (context / "d" / "z").symlink_to("e/y.go")
+    (context / "ld").symlink_to("d")
+    os.link(context / "a.txt", context / "d" / "hl")
+    (context / "b.txt").chmod(0o4755)
+    with tarfile.open(context / "t.tar.gz", "w:gz") as tar:
+        for name, kind in (("p/", tarfile.DIRTYPE), ("p/q", tarfile.REGTYPE), ("p/l", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.mtime, info.uid, info.gid, info.mode = kind, 1234567890, 7, 8, 0o751
+            info.linkname = "q" if kind == tarfile.SYMTYPE else ""
+            info.size = 5 if kind == tarfile.REGTYPE else 0
+            tar.addfile(info, io.BytesIO(b"hello"))
+    return context
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_same_layers(mirror: Mirror, daemon: Peer, ours: Client, everything: Path, tmp_path: Path, name: str) -> None:
+    """Each way to change files makes the layers and the config that BuildKit makes, to the byte."""
+    (everything / "Dockerfile").write_text(OTHER.format(host=mirror.host) + STEPS[name].strip() + "\n")
+    output = "type=oci,rewrite-timestamp=true,dest="
+    epoch = "SOURCE_DATE_EPOCH=1700000000"
+    daemon.build(everything, "--opt", f"build-arg:{epoch}", "--output", f"{output}{tmp_path}/theirs")
+    ours.build(parse(["--build-arg", epoch, "-o", f"{output}{tmp_path}/ours", str(everything)], cell=False))
     assert json.loads(config_of(tmp_path / "ours")) == json.loads(config_of(tmp_path / "theirs"))
     assert config_of(tmp_path / "ours") == config_of(tmp_path / "theirs")
 
