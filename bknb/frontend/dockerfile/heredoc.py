@@ -6,10 +6,13 @@ import re
 
 from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile.ast import Heredoc
+from bknb.frontend.dockerfile.gotext import SPACE_CLASS
 from bknb.frontend.dockerfile.words import Lex
 
 _HEREDOC = re.compile(r"([0-9]*)<<(-?)[\t\n\f\r ]*([^<]*)")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_PLAIN = re.compile(r"([0-9]{0,9})<<(-?)([A-Za-z0-9_.-]+)")
+_WORD = re.compile(rf"(?:<<[\t\r ]*|[^{SPACE_CLASS}])+")
+_SPECIAL = re.compile(r"[$'\"\\\ufeff\udc80-\udcff]")
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 _MAX_FD = (1 << 64) - 1
 
@@ -24,11 +27,11 @@ def parse_heredoc(word: str) -> Heredoc | None:
     Raises:
         DockerfileError: the terminator cannot be read.
     """
+    if plain := _PLAIN.fullmatch(word):
+        return Heredoc(plain[3], "", True, plain[2] == "-", int(plain[1] or "0"))
     found = _HEREDOC.fullmatch(word)
     if found is None or not found[3]:
         return None
-    if _PLAIN_NAME.fullmatch(found[3]):
-        return Heredoc(found[3], "", expand=True, chomp=found[2] == "-", fd=_descriptor(found[1]))
     names = _UNQUOTED.process_words(found[3], {})
     if len(names) != 1:
         return None
@@ -55,10 +58,13 @@ def heredocs_of_line(line: str) -> list[Heredoc]:
     Raises:
         DockerfileError: a terminator cannot be read.
     """
-    try:
-        words = _SPLIT.process_words(line, {})
-    except DockerfileError:
-        return []
+    if _SPECIAL.search(line) is None:  # most are so, and a line of nothing but here-documents is cut faster
+        words = _WORD.findall(line)
+    else:
+        try:
+            words = _SPLIT.process_words(line, {})
+        except DockerfileError:
+            return []
     return [heredoc for word in words if "<<" in word and (heredoc := parse_heredoc(word)) is not None]
 
 

@@ -6,7 +6,6 @@ that a half-typed file still has a tree; the first problem is the one that Build
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -170,7 +169,8 @@ class _Lexer:
 
     def _heredocs(self, line: str) -> tuple[Heredoc, ...]:
         return tuple(
-            dataclasses.replace(heredoc, content=self._body(heredoc)) for heredoc in heredocs_of_line(line)
+            Heredoc(found.name, self._body(found), found.expand, found.chomp, found.fd)
+            for found in heredocs_of_line(line)
         )
 
     def _body(self, heredoc: Heredoc) -> str:

@@ -163,13 +163,19 @@ class Lowering:
                 self._metadata(stage, step, command)
 
     def expander(self, stage: BuildStage, step: Step, lex: Lex | None = None) -> Callable[[str], str]:
-        """A function that expands a word of an instruction, and reports variables that are not set."""
+        """A function that expands a word of an instruction, and reports variables that are not set.
+
+        It is for one instruction, while which no variable changes: equal words are expanded once.
+        """
         lex = lex or self.conversion.lex
         lint = self.lint
+        known: dict[str, str] = {}
 
         def expand_word(word: str) -> str:
             if "$" not in word and word.isalnum():
                 return word
+            if word in known:
+                return self.conversion.spend(known[word])
             env = self.env(stage)
             try:
                 result = lex.process_word(word, env)
@@ -177,6 +183,8 @@ class Lowering:
                 self.report_unset(stage, step, getattr(error, "unmatched", ()), lint)
                 raise
             self.report_unset(stage, step, result.unmatched, lint)
+            if not result.unmatched:
+                known[word] = result.text
             return self.conversion.spend(result.text)
 
         return expand_word
