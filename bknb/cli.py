@@ -146,7 +146,10 @@ def _written(definition: Definition, format: str) -> bytes:
 
 
 def _client(runtime: str = "auto") -> Client:
-    from bknb.api import Client, Preferences
+    from bknb.garbage import no_collection
+
+    with no_collection():
+        from bknb.api import Client, Preferences
 
     offline = os.environ.get("BKNB_OFFLINE", "") in ("1", "true")
     return Client(Preferences(root=os.environ.get("BKNB_ROOT", ""), offline=offline, runtime=runtime))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import platform as host
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -141,8 +143,13 @@ async def _open_shim(settings: Settings, stack: AsyncExitStack) -> tuple[Shim, E
     if settings.runtime == "none" or host.system() != "Linux":
         foreign = no_runtime() if settings.runtime == "none" else no_linux(host.system())
         return foreign, foreign
-    shim = await stack.enter_async_context(ShimProcess(Path(settings.root)))
-    return shim, ShimExecutor(shim)
+    shim = ShimProcess(Path(settings.root))
+    starting = asyncio.create_task(shim.start())
+    await asyncio.sleep(0)
+    importlib.import_module("aiohttp")  # half of what a first pull takes; the process comes up meanwhile
+    await starting
+    await stack.enter_async_context(shim)
+    return shim, await stack.enter_async_context(ShimExecutor(shim))
 
 
 async def _offline(settings: Settings, root: Path, stack: AsyncExitStack) -> Settings:

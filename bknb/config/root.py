@@ -12,8 +12,6 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from bknb.errors import StoreError
 
 _NETWORK = frozenset(
@@ -40,11 +38,7 @@ def state_folder(wanted: str = "", *, mountinfo: str = "/proc/self/mountinfo") -
     Raises:
         StoreError: it cannot be made or written.
     """
-    path = os.path.abspath(
-        os.path.expanduser(
-            wanted or os.environ.get("BKNB_ROOT", "") or platformdirs.user_data_dir("bknb", appauthor=False)
-        )
-    )
+    path = os.path.abspath(os.path.expanduser(wanted or os.environ.get("BKNB_ROOT", "") or _usual()))
     note = ""
     kind = file_system(path, mountinfo)
     if kind in _NETWORK:
@@ -67,6 +61,13 @@ def state_folder(wanted: str = "", *, mountinfo: str = "/proc/self/mountinfo") -
             f"the state folder {path} is not writable: set %config Bknb.root or BKNB_ROOT to a folder of yours"
         )
     return StateFolder(path, note)
+
+
+def _usual() -> str:
+    """The platform's folder for data of this user."""
+    import platformdirs
+
+    return platformdirs.user_data_dir("bknb", appauthor=False)
 
 
 def file_system(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:

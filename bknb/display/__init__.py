@@ -9,18 +9,18 @@ here reads the solver or keeps state, save `plain.PlainProgress`: it knows what 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from bknb.digest import Digest
-from bknb.display.details import Files
-from bknb.display.html import render_html
 from bknb.display.model import BuildView, State, StepView, fold, fold_all
-from bknb.display.plain import PlainProgress
-from bknb.display.text import render_failure, render_text
 
 if TYPE_CHECKING:
-    from bknb.display.reasons import Reasons
+    from bknb.display.details import Files
+    from bknb.display.html import render_html
+    from bknb.display.plain import PlainProgress
+    from bknb.display.text import render_failure, render_text
     from bknb.llb import Definition
     from bknb.llb import State as LLBState
 
@@ -41,15 +41,26 @@ __all__ = [
     "render_text",
 ]
 
+_LAZY: Final = {"PlainProgress": "plain", "render_failure": "text", "render_html": "html", "render_text": "text"}
+"""Where names are that are loaded when first used: a build on a command line draws nothing."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+
 
 def mimebundle(
-    view: BuildView, *, definition: Mapping[Digest, object] | None = None, files: Files | None = None,
-    reasons: Reasons | None = None,
-) -> dict[str, str]:  # fmt: skip
+    view: BuildView, *, definition: Mapping[Digest, object] | None = None, files: Files | None = None
+) -> dict[str, str]:
     """What a notebook shows and keeps of a build: HTML, and text for where there is none."""
+    from bknb.display.html import render_html
+    from bknb.display.text import render_text
+
     return {
-        "text/plain": render_text(view, reasons=reasons),
-        "text/html": render_html(view, definition=definition, files=files, reasons=reasons),
+        "text/plain": render_text(view),
+        "text/html": render_html(view, definition=definition, files=files),
     }
 
 

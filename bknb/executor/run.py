@@ -44,6 +44,17 @@ class ShimExecutor:
     def __init__(self, shim: ShimProcess) -> None:
         self.shim = shim
         self._probing: asyncio.Lock | None = None
+        self._early: asyncio.Task[Isolation] | None = None
+
+    async def __aenter__(self) -> ShimExecutor:
+        """Begin to find the runtime out, so that no step waits for it; until the context ends."""
+        self._early = asyncio.create_task(self.probe())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._early is not None:
+            self._early.cancel()
+            await asyncio.gather(self._early, return_exceptions=True)
 
     async def probe(self) -> Isolation:
         """What this machine lets us do, the runtime included; found out once for each life of the shim."""

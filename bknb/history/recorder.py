@@ -7,10 +7,10 @@ import platform as machine
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from bknb import __version__
 from bknb.digest import Digest
 from bknb.events import (
     BuildEvent,
@@ -193,11 +193,6 @@ def redact(opts: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def looks_secret(text: str) -> bool:
-    """Whether a text speaks of something that nobody but its owner should read."""
-    return _SECRET.search(text) is not None
-
-
 def target_of(request: SolveRequest) -> str:
     """What builds are compared by: the cell, else the file and target in the context."""
     if request.origin.cell:
@@ -240,9 +235,5 @@ def _definition(request: SolveRequest, frontend: FrontendResult) -> bytes:
 
 
 def _versions(times: Sequence[BuildEvent]) -> dict[str, str]:
-    try:
-        own = version("bknb")
-    except PackageNotFoundError:
-        own = ""
     frontend = times[-1].frontend if times else ""
-    return {"bknb": own, "python": machine.python_version(), "frontend": frontend}
+    return {"bknb": __version__, "python": machine.python_version(), "frontend": frontend}

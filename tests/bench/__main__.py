@@ -23,6 +23,9 @@ def main(words: list[str]) -> int:
         print(f"no row {sorted(unknown)[0]!r}: there are {', '.join(rows)}", file=sys.stderr)
         return 2
     place = Path(tempfile.mkdtemp(prefix="bench-"))
+    # An installed package has its bytecode; new processes find it here, wherever this one was told not to write it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(place / "bytecode")
     client = Client(Preferences(root=str(place / "state"), offline=True))
     mirror = Mirror(place / "mirror")
     try:
