@@ -232,6 +232,7 @@ class _Build:
         found = self.done.frontend
         self.stream(self._headed(begin))
         self.stream.know(found.vertices)
+            rule = getattr(warning, "rule", "")
         if self.request.compile_only:  # else the solver says it, with what the cache knows
             for result in found.results:
                 self.stream.announce(result.edge, Outcome.COMPILED)
@@ -253,7 +254,7 @@ class _Build:
             self.stream(
                 WarningEvent(
                     Digest.of_text(f"{self.id}:lint"), 1, warning.message, (warning.detail,) if getattr(warning, "detail", "") else (),
-                    getattr(warning, "url", ""), filename, tuple(getattr(warning, "ranges", ())), getattr(warning, "rule", ""),
+                    getattr(warning, "url", ""), filename, tuple(getattr(warning, "ranges", ())), str(getattr(rule, "name", rule)),
                 )
             )  # fmt: skip
 
