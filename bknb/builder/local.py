@@ -232,7 +232,6 @@ class _Build:
         found = self.done.frontend
         self.stream(self._headed(begin))
         self.stream.know(found.vertices)
-            rule = getattr(warning, "rule", "")
         if self.request.compile_only:  # else the solver says it, with what the cache knows
             for result in found.results:
                 self.stream.announce(result.edge, Outcome.COMPILED)
@@ -251,6 +250,7 @@ class _Build:
 
     def _warn(self, warnings: Sequence[Any], filename: str) -> None:
         for warning in warnings:
+            rule = getattr(warning, "rule", "")
             self.stream(
                 WarningEvent(
                     Digest.of_text(f"{self.id}:lint"), 1, warning.message, (warning.detail,) if getattr(warning, "detail", "") else (),
