@@ -23,8 +23,8 @@ _HELP = """%bknb VERB
   images    the images kept by -t, as a DataFrame
   history   the builds so far, as a DataFrame
   graph     the graph of the last build
-  config    the settings; %config Bknb.NAME=VALUE sets one
   why       why the last build ran what it ran (why A B: build B compared with A, by variable or id)
+  config    the settings; %config Bknb.NAME=VALUE sets one
   help      this text
 
 %%dockerfile? and %%llb? explain the cells."""

@@ -193,6 +193,11 @@ def redact(opts: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def looks_secret(text: str) -> bool:
+    """Whether a text speaks of something that nobody but its owner should read."""
+    return _SECRET.search(text) is not None
+
+
 def target_of(request: SolveRequest) -> str:
     """What builds are compared by: the cell, else the file and target in the context."""
     if request.origin.cell:
