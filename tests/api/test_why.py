@@ -1,0 +1,314 @@
+"""Why: a build is made, one thing is changed, it is built again, and the cause that is named is that change."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bknb.analysis import Cause, Kind
+from bknb.api import Build, Client, Preferences
+from bknb.api.explained import text_diff, why
+from bknb.content.store import DiskContentStore
+from bknb.display import render_html
+from bknb.errors import BuildError, UsageError
+from bknb.options import parse
+from bknb.registry.repositories import Repositories
+from bknb.registry.seed import find_busybox, seed
+from tests.conftest import need
+
+APP = """FROM busybox AS build
+ARG V=1
+WORKDIR /app
+COPY req.txt .
+RUN cp req.txt got
+ENV E=1
+COPY src src
+RUN cat src/* > all; echo $V >> all
+FROM busybox
+COPY --from=build /app/all /all
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """One builder for all tests: each test's instructions are its own."""
+    need("busybox")
+    client = Client(Preferences(root=str(tmp_path_factory.mktemp("state")), offline=True))
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def app(context: Path) -> Path:
+    """The sources of APP."""
+    (context / "src").mkdir()
+    (context / "src" / "a.py").write_text("one\ntwo\nthree\n")
+    (context / "src" / "link").symlink_to("a.py")
+    (context / "req.txt").write_text(f"{context}\n")
+    return context
+
+
+def build(client: Client, context: Path, text: str = APP, *words: str) -> Build:
+    """Build a text."""
+    return client.build(parse([*words, str(context)], cell=False), dockerfile=text)
+
+
+def told(build: Build) -> list[tuple[str, str, str, str]]:
+    """The root causes, as plain values."""
+    return [(cause.kind.value, cause.subject, cause.before, cause.after) for cause in build.why().causes]
+
+
+def _edit(path: str, text: str) -> Callable[[Path], object]:
+    return lambda context: (context / path).write_text(text)
+
+
+def _relink(context: Path) -> None:
+    (context / "src" / "link").unlink()
+    (context / "src" / "link").symlink_to("b.py")
+
+
+FILES: dict[str, tuple[Callable[[Path], object], Kind, str]] = {
+    "content": (_edit("src/a.py", "one\n2\nthree\n"), Kind.FILE_CONTENT, "src/a.py"),
+    "added": (_edit("src/new.py", "x"), Kind.FILE_ADDED, "src/new.py"),
+    "mode": (lambda context: (context / "src" / "a.py").chmod(0o755), Kind.FILE_MODE, "src/a.py"),
+    "folder's mode": (lambda context: (context / "src").chmod(0o700), Kind.FILE_MODE, "src"),
+    "link": (_relink, Kind.FILE_LINK, "src/link"),
+    "removed": (lambda context: (context / "src" / "link").unlink(), Kind.FILE_REMOVED, "src/link"),
+    "emptied": (_edit("src/a.py", ""), Kind.FILE_CONTENT, "src/a.py"),
+    "first of two": (_edit("req.txt", "changed\n"), Kind.FILE_CONTENT, "req.txt"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_is_named(shared: Client, app: Path, name: str) -> None:
+    """Whatever is done to a file, the cause is that, alone, and the steps behind it are counted under it."""
+    change, kind, path = FILES[name]
+    build(shared, app)
+    change(app)
+    again = build(shared, app)
+    ((found, subject, _, _),) = told(again)
+    assert (found, subject) == (kind, path)
+    copy = again.why().table.set_index("step")
+    first = "COPY req.txt ." if path == "req.txt" else "COPY src src"
+    assert copy.loc[first, "kinds"] == [kind.value]
+    assert copy.loc["RUN cat src/* > all; echo $V >> all", "why"] == f"because of {first}"
+
+
+TEXTS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, str, str, str]]] = {
+    "run": ("RUN cp req.txt got", "RUN cp req.txt was", (),
+            ("instruction", "RUN cp req.txt was", "RUN cp req.txt got", "RUN cp req.txt was")),
+    "argument": ("", "", ("--build-arg", "V=2"), ("arg", "V", "1", "2")),
+    "default of an argument": ("ARG V=1", "ARG V=3", (), ("arg", "V", "1", "3")),
+    "environment": ("ENV E=1", "ENV E=2", (), ("env", "E", "1", "2")),
+    "source of a copy": ("COPY src src", "COPY src src2", (),
+                         ("instruction", "COPY src src2", "COPY src src", "COPY src src2")),
+    "no cache": ("", "", ("--no-cache",), ("no-cache", "", "", "")),
+    "no cache of a stage": ("", "", ("--no-cache-filter", "build"), ("no-cache", "", "", "")),
+    "new step": ("ENV E=1", "RUN true", (), ("new", "RUN true", "", "")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_changed_text_is_named(shared: Client, app: Path, name: str) -> None:
+    """An edit of the file or of an option is named with both values."""
+    old, new, words, cause = TEXTS[name]
+    build(shared, app)
+    again = build(shared, app, APP.replace(old, new, 1) if old else APP, *words)
+    assert cause in told(again)
+    others = {found[0] for found in told(again) if found != cause}
+    assert others <= (
+        {"instruction"} if name == "source of a copy" else {"env"} if name == "new step" else set()
+    )
+
+
+def test_a_moved_tag_is_named(client: Client, context: Path, tmp_path: Path) -> None:
+    """A base image that is another one under its old name: the name and both digests, and how to hold it."""
+    build(client, context, "FROM busybox\nRUN true\n")
+    offline = tmp_path / "state" / "offline"
+    repository = Repositories(offline / "repositories").repository("library/busybox")
+    before = repository.tag("latest")
+    other = Path(shutil.copy(find_busybox(), tmp_path / "busybox"))
+    with other.open("ab") as file:
+        file.write(b"\0moved")
+    after = seed(DiskContentStore(offline / "content"), repository, busybox=other).digest
+    again = build(client, context, "FROM busybox\nRUN true\n")
+    assert told(again) == [("image-moved", "busybox:latest", before, after)]
+    assert f"FROM busybox:latest@{after} stays" in repr(again.why())
+
+
+def test_two_causes_are_told_apart(shared: Client, app: Path) -> None:
+    """Each cause has its own count, and what both reach is counted under both."""
+    build(shared, app)
+    (app / "src" / "a.py").write_text("other\n")
+    again = build(shared, app, APP.replace("RUN cp req.txt got", "RUN cp req.txt g2"))
+    found = again.why().explanation
+    assert found is not None
+    counts = {cause.kind: len(found.made_run(cause)) for cause in found.causes}
+    assert counts == {Kind.INSTRUCTION: 4, Kind.FILE_CONTENT: 3}
+    assert again.reasons is not None and again.reasons.line.startswith(
+        "2 causes: RUN cp req.txt g2 was edited (4 steps)"
+    )
+
+
+def test_nothing_is_said_of_a_build_that_ran_nothing(shared: Client, app: Path) -> None:
+    """Everything was cached: no line, no cause; the hits are explained for who asks."""
+    build(shared, app)
+    again = build(shared, app)
+    assert again.reasons is None and told(again) == [] and repr(again.why()) == ""
+    found = dict(zip(again.why().table["step"], again.why().table["why"], strict=True))
+    assert found["COPY src src"] == "same files"
+    assert found["RUN cp req.txt got"] == "same definition, same input"
+
+
+def test_a_hit_by_content_says_what_changed_above_it(shared: Client, app: Path) -> None:
+    """A step that did not run although what it reads from was made anew."""
+    text = (
+        f"FROM busybox AS a\nARG N=1\nRUN echo {app} > /f; echo $N > /g\nFROM busybox\nCOPY --from=a /f /f\n"
+    )
+    build(shared, app, text)
+    again = build(shared, app, text, "--build-arg", "N=2")
+    one = again.why("COPY --from=a /f /f")
+    assert one.table["why"].item().startswith("same files, although RUN echo")
+    assert told(again) == [("arg", "N", "1", "2")]
+
+
+def test_the_picture_says_it(shared: Client, app: Path) -> None:
+    """The second line names the cause, and the table has a column for each step's."""
+    build(shared, app)
+    (app / "src" / "a.py").write_text("one\nzwei\nthree\nfour\n")
+    again = build(shared, app)
+    page = again._repr_mimebundle_()["text/html"]
+    assert "One cause: <b>src/a.py</b> changed +2 −1. It made 3 steps run." in page
+    assert ">why</th>" in page and "because of COPY src src" in page
+    assert ">why</th>" not in render_html(again.view)
+    assert "-two" in repr(again.why()) and "+zwei" in repr(again.why("COPY src src"))
+
+
+def test_an_argument_is_to_be_moved_down(shared: Client, app: Path) -> None:
+    """It makes a step run that does not name it: the hint says below which line it would not."""
+    build(shared, app)
+    again = build(shared, app, APP, "--build-arg", "V=9")
+    assert "hint: move ARG V (line 2) below line 5" in repr(again.why())
+
+
+def test_git_belongs_into_dockerignore(shared: Client, app: Path) -> None:
+    """A file of .git is a cause with a hint."""
+    (app / ".git").mkdir()
+    (app / ".git" / "index").write_text("1")
+    text = f"FROM busybox\nWORKDIR {app}\nCOPY . .\n"
+    build(shared, app, text)
+    (app / ".git" / "index").write_text("22")
+    again = build(shared, app, text)
+    assert told(again)[0][:2] == ("file-content", ".git/index")
+    assert "hint: put .git in .dockerignore" in repr(again.why())
+
+
+def test_a_secret_argument_is_not_shown(shared: Client, app: Path) -> None:
+    """The name of an argument is said, its values are not."""
+    text = f"FROM busybox\nARG API_TOKEN\nRUN echo {app}\n"
+    build(shared, app, text, "--build-arg", "API_TOKEN=hush1")
+    again = build(shared, app, text, "--build-arg", "API_TOKEN=hush2")
+    assert told(again) == [("arg", "API_TOKEN", "…", "…")]
+    assert "hush" not in repr(again.why())
+
+
+def test_a_failed_baseline_is_passed_over(shared: Client, app: Path) -> None:
+    """The last build that came to its end is what is compared with."""
+    build(shared, app)
+    with pytest.raises(BuildError):
+        build(shared, app, APP.replace("RUN cp req.txt got", "RUN cp nothing got"))
+    again = build(shared, app, APP.replace("RUN cp req.txt got", "RUN cp req.txt mended"))
+    assert told(again)[0][2:] == ("RUN cp req.txt got", "RUN cp req.txt mended")
+
+
+def test_two_named_builds_are_compared(shared: Client, app: Path, tmp_path: Path) -> None:
+    """By object, by the beginning of an id, and from files, where the lists of files are not at hand."""
+    one = build(shared, app)
+    (app / "src" / "a.py").write_text("x\n")
+    two = build(shared, app)
+    assert why(shared, one, two).causes == why(shared, one.id, two.id).causes == two.why(against=one).causes
+    with pytest.raises(UsageError, match="is no build"):
+        two.why(against="zzz")
+    import bknb
+
+    for number, saved in enumerate((one, two)):
+        saved.save(tmp_path / f"{number}.bknb")
+    opened = [bknb.open(tmp_path / f"{number}.bknb") for number in (0, 1)]
+    assert [cause.kind for cause in opened[1].why(against=opened[0]).causes] == [Kind.FILES]
+
+
+def test_a_kernel_that_starts_anew_still_knows(tmp_path: Path, app: Path) -> None:
+    """Lists of files outlive the process that made them."""
+    need("busybox")
+    preferences = Preferences(root=str(tmp_path / "state"), offline=True)
+    first = Client(preferences)
+    build(first, app)
+    first.close()
+    (app / "src" / "a.py").chmod(0o640)
+    second = Client(preferences)
+    again = build(second, app)
+    assert told(again) == [("file-mode", "src/a.py", "0644", "0640")]
+    second.close()
+
+
+def test_lines_are_shown_of_short_texts_only() -> None:
+    """Not of binaries, of what is gone, nor of what looks like a secret."""
+    assert text_diff(b"a\nb\n", b"a\nc\n", "f") == ("-b", "+c")
+    assert text_diff(b"\0a", b"b", "f") == text_diff(None, b"b", "f") == text_diff(b"\xff", b"b", "f") == ()
+    assert text_diff(b"a", b"password=1", "f") == text_diff(b"a", b"b", "secret.txt") == ()
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+@given(
+    steps=st.lists(
+        st.sampled_from(["content", "mode", "add", "remove", "run", "arg", "none"]), min_size=1, max_size=3
+    )
+)
+def test_the_cause_is_the_mutation_that_was_made(shared: Client, tmp_path: Path, steps: list[str]) -> None:
+    """Random mutations, one after the other, each named by the build that follows it."""
+    context = tmp_path / f"random{sum(1 for _ in tmp_path.iterdir())}"
+    (context / "d").mkdir(parents=True)
+    (context / "d" / "f").write_text("0")
+    (context / "d" / "gone").write_text(str(context))
+    state = {"run": 0, "arg": 0, "made": 0}
+
+    def text() -> str:
+        return f"FROM busybox\nARG A\nCOPY d /d\nRUN echo {state['run']} {context} $A\n"
+
+    def go() -> Build:
+        return build(shared, context, text(), "--build-arg", f"A={state['arg']}")
+
+    go()
+    for number, step in enumerate(steps, 1):
+        expected: Cause | None = None
+        match step:
+            case "content":
+                (context / "d" / "f").write_text("x" * number * 3)
+                expected = Cause(Kind.FILE_CONTENT, "d/f")
+            case "mode":
+                mode = os.stat(context / "d").st_mode & 0o777 ^ (1 << number)
+                (context / "d").chmod(mode)
+                expected = Cause(Kind.FILE_MODE, "d")
+            case "add":
+                (context / "d" / f"new{number}").write_text("")
+                expected = Cause(Kind.FILE_ADDED, f"d/new{number}")
+            case "remove" if (context / "d" / "gone").exists():
+                (context / "d" / "gone").unlink()
+                expected = Cause(Kind.FILE_REMOVED, "d/gone")
+            case "run" | "arg":
+                state[step] += 1
+                instruction = f"RUN echo {state['run']} {context} $A"
+                expected = Cause(Kind.INSTRUCTION, instruction) if step == "run" else Cause(Kind.ARG, "A")
+        found = [(cause.kind, cause.subject) for cause in go().why().causes]
+        assert found == ([(expected.kind, expected.subject)] if expected is not None else [])
