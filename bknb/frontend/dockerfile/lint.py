@@ -9,6 +9,7 @@ Whether that becomes a warning is the linter's to say: `# check=`, `BUILDKIT_DOC
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -245,9 +246,11 @@ def _check_stage_names(stages: Sequence[ast.Stage], linter: Linter) -> None:
 def _check_keyword_case(stages: Sequence[ast.Stage], linter: Linter) -> None:
     """Every keyword should be written as most of them are; the ARGs before the first FROM have no vote."""
     instructions = [instruction for stage in stages for instruction in (stage.head, *stage.commands)]
-    smalls = sum(one.keyword == lower(one.keyword) for one in instructions)
-    capitals = sum(one.keyword == upper(one.keyword) != lower(one.keyword) for one in instructions)
+    words = Counter(one.keyword for one in instructions)
+    smalls = sum(count for word, count in words.items() if word == lower(word))
+    capitals = sum(count for word, count in words.items() if word == upper(word) != lower(word))
     fold, case = (lower, "lowercase") if smalls > capitals else (upper, "uppercase")
-    for instruction in instructions:
-        if instruction.keyword != fold(instruction.keyword):
+    wrong = {word for word in words if word != fold(word)}
+    for instruction in instructions if wrong else ():
+        if instruction.keyword in wrong:
             linter.run("ConsistentInstructionCasing", instruction.ranges, instruction.keyword, case)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from bknb import llb
 from bknb.errors import BknbError, DockerfileError, Range
@@ -85,10 +85,10 @@ class Lowering:
         set_last(self.env(stage), key, value)
         stage.frozen_env = None
 
-    def constraints(self, stage: BuildStage, step: Step, name: str) -> Constraints:
+    def constraints(self, step: Step, name: str, **more: Any) -> Constraints:
         """What the vertex of an instruction carries beside its op."""
         location = Location(self.conversion.source, step.ranges)
-        return Constraints(name=name, locations=(location,))
+        return Constraints(name=name, locations=(location,), **more)
 
     def commit(self, stage: BuildStage, text: str, *, layer: bool = False) -> None:
         """Add a line to the image's history."""
@@ -263,7 +263,7 @@ class Lowering:
             epoch = self.conversion.epoch
             created = -1 if epoch is None else epoch * 10**9
             text = instruction_name(command.text, self.conversion.lex, self.env(stage))
-            constraints = self.constraints(stage, step, self.name(stage, step, text, platform=stage.platform))
+            constraints = self.constraints(step, self.name(stage, step, text, platform=stage.platform))
             action = llb.mkdir(folder, 0o755, parents=True, owner=owner, created=created)
             stage.state = stage.state.file(action, constraints=constraints)
             self.note(stage, step, stage.state)

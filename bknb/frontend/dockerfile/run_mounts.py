@@ -64,14 +64,13 @@ def lower_run(lowering: Lowering, stage: BuildStage, step: Step, command: ast.Ru
         _mount(lowering, stage, step, mount, source, made)
     if command.devices:
         raise DockerfileError("device feature is only supported in Dockerfile frontend 1.14.0-labs or later")
-    state = _settings(lowering, stage, command)
+    state = _settings(lowering, stage, command, args)
     name = instruction_name(shown, lowering.naming, _masked(lowering.env(stage), mounts))
     options = lowering.conversion.options
-    constraints = replace(
+    constraints = lowering.constraints(
+        step,
         # A state on scratch has no platform of its own, and the name then shows none.
-        lowering.constraints(
-            stage, step, lowering.name(stage, step, name, platform=stage.state.values.platform)
-        ),
+        lowering.name(stage, step, name, platform=stage.state.values.platform),
         description={"com.docker.dockerfile.v1.command": command.text},
         ignore_cache=stage.ignore_cache,
         resources=options.resources,
@@ -79,7 +78,6 @@ def lower_run(lowering: Lowering, stage: BuildStage, step: Step, command: ast.Ru
     if options.shm_size > 0:
         made.mounts.append(TmpfsMount("/dev/shm", options.shm_size))
     stage.state = stage.state.run(
-        args,
         mounts=made.mounts,
         secrets=made.secrets,
         ssh=made.ssh,
@@ -92,13 +90,14 @@ def lower_run(lowering: Lowering, stage: BuildStage, step: Step, command: ast.Ru
     lowering.commit(stage, f"RUN {text} # buildkit", layer=True)
 
 
-def _settings(lowering: Lowering, stage: BuildStage, command: ast.Run) -> llb.State:
+def _settings(lowering: Lowering, stage: BuildStage, command: ast.Run, args: tuple[str, ...]) -> llb.State:
     """The stage's state as this command alone sees it."""
     options = lowering.conversion.options
     if stage.frozen_env is None:
         stage.frozen_env = Env.of(lowering.env(stage))
     values = replace(
         stage.state.values,
+        args=args,
         env=stage.frozen_env,
         ulimits=options.ulimits,
         extra_hosts=options.extra_hosts,
