@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bknb import api
+from bknb.api.store import explain, parse_prune, parse_usage
 from bknb.doctor import examine
 from bknb.errors import UnsupportedError, UsageError, did_you_mean
 from bknb.options import split
@@ -59,15 +60,18 @@ def _doctor(magics: BknbMagics, words: list[str]) -> Any:
 
 
 def _du(magics: BknbMagics, words: list[str]) -> Any:
-    _none(words, "du")
-    return api.disk_usage(magics.client)
+    options = parse_usage(words)
+    return api.disk_usage(
+        magics.client, filters=options.filters, until=options.until, verbose=options.verbose
+    )
 
 
 def _prune(magics: BknbMagics, words: list[str]) -> Any:
-    unknown = [word for word in words if word not in ("--all", "-a")]
-    if unknown:
-        raise UsageError(f"%bknb prune: unknown option {unknown[0]!r}; it takes --all")
-    print(api.prune(magics.client, everything=bool(words)))
+    options = parse_prune(words)
+    if options.explain:
+        return explain(magics.client, options.policy)
+    print(api.prune(magics.client, options.policy))
+    return None
 
 
 def _images(magics: BknbMagics, words: list[str]) -> Any:
@@ -87,10 +91,6 @@ def _graph(magics: BknbMagics, words: list[str]) -> Any:
     return magics.last.graph
 
 
-def _config(magics: BknbMagics, words: list[str]) -> Any:
-    if words:
-        raise UnsupportedError(f"%bknb config shows the settings; set one with %config Bknb.{words[0]}")
-    magics.shell.run_line_magic("config", "Bknb")
 def _why(magics: BknbMagics, words: list[str]) -> Any:
     if len(words) not in (0, 2):
         raise UsageError("%bknb why takes nothing, or two builds: %bknb why BEFORE AFTER")
@@ -104,6 +104,10 @@ def _why(magics: BknbMagics, words: list[str]) -> Any:
     return magics.last.why()
 
 
+def _config(magics: BknbMagics, words: list[str]) -> Any:
+    if words:
+        raise UnsupportedError(f"%bknb config shows the settings; set one with %config Bknb.{words[0]}")
+    magics.shell.run_line_magic("config", "Bknb")
 
 
 def _help(magics: BknbMagics, words: list[str]) -> Any:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bknb.builder.collect import Pruned
 from bknb.builder.local import LocalBuilder
+from bknb.cache.filters import duration, from_words, parse_filters, size
+from bknb.cache.gc import Fact, Plan, in_use
+from bknb.errors import UsageError, did_you_mean
 from bknb.events import Outcome
 from bknb.reference import Reference
+from bknb.settings import DiskSpace, GCPolicy
 
 if TYPE_CHECKING:
     import pandas
@@ -35,44 +43,181 @@ def images(client: Client) -> pandas.DataFrame:
     return pandas.DataFrame(client.call(look), columns=["name", "digest", "size", "created"])
 
 
-def disk_usage(client: Client) -> pandas.DataFrame:
-    """The records of results: id, kind, bytes on disk, in use, description, times and number of uses."""
-    import pandas
-
-    async def look(builder: LocalBuilder) -> list[dict[str, object]]:
-        await builder.parts.refs.measure()
-        held = builder.parts.refs.records.held()
-        return [
-            {
-                "id": record.id[:12],
-                "kind": record.type,
-                "size": record.size,
-                "in_use": record.id in held,
-                "uses": record.uses,
-                "created": pandas.Timestamp(record.created, unit="s").floor("s"),
-                "last_used": pandas.Timestamp(record.used, unit="s").floor("s"),
-                "description": record.description,
-            }
-            for record in builder.parts.refs.records.all()
-        ]
-
-    columns = ["id", "kind", "size", "in_use", "uses", "created", "last_used", "description"]
-    return pandas.DataFrame(client.call(look), columns=columns)
-
-
-def prune(client: Client, *, everything: bool) -> str:
-    """Remove results that nothing holds; a line that says what was freed.
+def disk_usage(
+    client: Client, *, filters: Sequence[str] = (), until: float = 0.0, verbose: bool = False
+) -> pandas.DataFrame:
+    """What the store holds: a row for each record, and one for what only the name of an image keeps.
 
     Args:
         client: whose store.
-        everything: also what an image of the store needs to be rebuilt quickly: the whole cache.
+        filters: of which one has to fit; see `bknb.cache.filters`.
+        until: only what was not used for so many seconds.
+        verbose: with parents and flags.
+
+    Returns:
+        id, kind, bytes on disk, in use, description, times and number of uses; largest first.
+
+    Raises:
+        UsageError: a filter is not understood.
+    """
+    import pandas
+
+    survey = client.call(lambda builder: builder.collector.survey())
+    used, wanted, last = in_use(survey.facts), parse_filters(filters), time.time() - until
+    kept = [
+        Fact(image.digest.short, "internal", image.size, image.created, image.created, 0, f"image {image.name}", image=image.name)
+        for image in survey.images
+    ]  # fmt: skip
+    rows = [
+        {
+            "id": fact.id[:12],
+            "kind": fact.type,
+            "size": fact.size,
+            "in_use": fact.id in used,
+            "shared": bool(fact.image),
+            "uses": fact.uses,
+            "created": pandas.Timestamp(fact.created, unit="s").floor("s"),
+            "last_used": pandas.Timestamp(fact.used, unit="s").floor("s"),
+            "description": fact.description,
+            "mutable": fact.mutable,
+            "image": fact.image,
+            "parents": ", ".join(parent[:12] for parent in fact.parents),
+        }
+        for fact in sorted((*survey.facts, *kept), key=lambda fact: -fact.size)
+        if fact.used <= last and wanted(fact.fields(in_use=fact.id in used))
+    ]
+    columns = ["id", "kind", "size", "in_use", "shared", "uses", "created", "last_used", "description"]
+    return pandas.DataFrame(rows, columns=columns + (["mutable", "image", "parents"] if verbose else []))
+
+
+def prune(client: Client, policy: GCPolicy | None = GCPolicy()) -> str:  # noqa: B008 - frozen
+    """Remove what a policy takes, which is everything that is not in use; a line that says what was freed.
+
+    Args:
+        client: whose store.
+        policy: None for the builder's own, as they are applied after builds.
+
+    Raises:
+        UsageError: a filter is not understood.
+        StoreError: another kernel is pruning.
     """
 
-    async def clear(builder: LocalBuilder) -> tuple[int, int]:
-        return await builder.prune(everything=everything)
+    async def act(builder: LocalBuilder) -> Pruned:
+        return await (builder.collector.collect() if policy is None else builder.collector.prune(policy))
 
-    count, freed = client.call(clear)
-    return f"removed {count} results, {freed / 1e6:.1f} MB"
+    done = client.call(act)
+    return f"removed {len(done.removed)} results, {done.freed / 1e6:.1f} MB"
+
+
+def explain(client: Client, policy: GCPolicy | None = GCPolicy()) -> pandas.DataFrame:  # noqa: B008 - frozen
+    """What `prune` would do: for each record that it goes, and by which rule, or the reason why it stays.
+
+    Args:
+        client: whose store.
+        policy: as for `prune`.
+    """
+    import pandas
+
+    async def think(builder: LocalBuilder) -> Plan:
+        return await builder.collector.plan(None if policy is None else [policy])
+
+    decided = client.call(think)
+    rows = [
+        {
+            "id": verdict.fact.id[:12],
+            "kind": verdict.fact.type,
+            "size": verdict.fact.size,
+            "last_used": pandas.Timestamp(verdict.fact.used, unit="s").floor("s"),
+            "goes": verdict.rule is not None,
+            "reason": "removed" if verdict.rule is not None and policy is not None else str(verdict),
+            "description": verdict.fact.description,
+        }
+        for verdict in (*decided.removed, *decided.kept)
+    ]
+    return pandas.DataFrame(
+        rows, columns=["id", "kind", "size", "last_used", "goes", "reason", "description"]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOptions:
+    """What the words after ``prune`` say; `policy` None: the builder's own."""
+
+    policy: GCPolicy | None
+    explain: bool = False
+
+
+_AMOUNTS = {
+    "--reserved-space": "reserved_space", "--keep-storage": "reserved_space", "--max-used-space": "max_used_space",
+    "--min-free-space": "min_free_space",
+}  # fmt: skip
+
+
+def parse_prune(words: Sequence[str], prog: str = "%bknb prune") -> PruneOptions:
+    """The words after ``prune``.
+
+    Raises:
+        UsageError: a word is not understood.
+    """
+    flags, values = _read(words, prog, _PRUNE_FLAGS, ("--filter", "--keep-duration", *_AMOUNTS))
+    filters, until = from_words([value for option, value in values if option == "--filter"])
+    amounts = {_AMOUNTS[option]: DiskSpace(*size(value)) for option, value in values if option in _AMOUNTS}
+    for option, value in values:
+        until = duration(value) if option == "--keep-duration" else until
+    policy = GCPolicy(**amounts, keep_duration=until, filters=filters, all="--all" in flags)
+    if "--gc" not in flags:
+        return PruneOptions(policy, "--explain" in flags)
+    if policy != GCPolicy():
+        raise UsageError(f"{prog} --gc applies the builder's own rules: it takes --explain only")
+    return PruneOptions(None, "--explain" in flags)
+
+
+_PRUNE_FLAGS = {"--all": "--all", "-a": "--all", "--explain": "--explain", "--gc": "--gc"}
+
+
+@dataclass(frozen=True, slots=True)
+class UsageOptions:
+    """What the words after ``du`` say."""
+
+    filters: tuple[str, ...] = ()
+    until: float = 0.0
+    verbose: bool = False
+
+
+def parse_usage(words: Sequence[str], prog: str = "%bknb du") -> UsageOptions:
+    """The words after ``du``.
+
+    Raises:
+        UsageError: a word is not understood.
+    """
+    flags, values = _read(words, prog, {"--verbose": "--verbose", "-v": "--verbose"}, ("--filter",))
+    filters, until = from_words([value for _, value in values])
+    return UsageOptions(filters, until, bool(flags))
+
+
+def _read(
+    words: Sequence[str], prog: str, flags: Mapping[str, str], options: Sequence[str]
+) -> tuple[set[str], list[tuple[str, str]]]:
+    """The flags that were given, and the options with their values in order."""
+    found: set[str] = set()
+    values: list[tuple[str, str]] = []
+    rest = list(words)
+    while rest:
+        option, equals, value = rest.pop(0).partition("=")
+        if option in flags and not equals:
+            found.add(flags[option])
+        elif option in options:
+            if not equals:
+                if not rest:
+                    raise UsageError(f"{prog}: {option} needs a value")
+                value = rest.pop(0)
+            values.append((option, value))
+        else:
+            every = [*flags, *options]
+            raise UsageError(
+                f"{prog}: unknown option {option!r}{did_you_mean(option, every)}; it takes {', '.join(every)}"
+            )
+    return found, values
 
 
 def history(client: Client) -> pandas.DataFrame:

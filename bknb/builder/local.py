@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from bknb.builder.bridge import LocalBridge
+from bknb.builder.collect import Collector
 from bknb.builder.parts import Parts, open_parts
 from bknb.builder.stream import Stream
 from bknb.digest import Digest
@@ -43,9 +44,10 @@ class LocalBuilder:
 
     name = "default"
 
-    def __init__(self, settings: Settings, parts: Parts) -> None:
+    def __init__(self, settings: Settings, parts: Parts, collector: Collector) -> None:
         self.settings = settings
         self.parts = parts
+        self.collector = collector
         self._note = settings.note
 
     @classmethod
@@ -58,7 +60,8 @@ class LocalBuilder:
             ExecutorError: the shim cannot be started.
         """
         async with AsyncExitStack() as stack:
-            yield cls(settings, await open_parts(settings, stack))
+            parts = await open_parts(settings, stack)
+            yield cls(settings, parts, await stack.enter_async_context(Collector(parts)))
 
     async def solve(self, request: SolveRequest, session: Session, emit: Emit) -> SolveResult:
         """Compile, build, export, and write the record."""
@@ -66,7 +69,8 @@ class LocalBuilder:
         if self._note:
             note, self._note = self._note, ""
             stream(WarningEvent(Digest.of_text(note), 1, note))
-        return await _Build(self.parts, request, session, stream).run()
+        with self.collector.building():
+            return await _Build(self.parts, request, session, stream).run()
 
     async def changed(self, id: str, limit: int) -> tuple[str, ...]:
         """The paths that the last layer of a result changed, as lines ``+ /path``, ``- /path``; at most `limit`."""
@@ -97,28 +101,6 @@ class LocalBuilder:
         if isinstance(document, Index):
             return [layer for manifest in document.manifests for layer in self._layers(manifest)]
         return document.layers
-
-    async def prune(self, *, everything: bool) -> tuple[int, int]:
-        """Remove results that nobody holds and no named image is made of; returns their number and bytes.
-
-        Args:
-            everything: cache mounts too.
-        """
-        refs, records = self.parts.refs, self.parts.refs.records
-        needed = {
-            layer.digest for image in self.parts.image_store.walk() for layer in self._layers(image.target)
-        }
-        count = freed = 0
-        for record in reversed(records.all()):  # what stands on others comes after them
-            if record.type == "exec.cachemount" and not everything:
-                continue
-            if any(blob.descriptor.digest in needed for blob in records.blobs(record.id)):
-                continue
-            if await refs.remove(record.id):
-                self.parts.store.forget(record.id)
-                count += 1
-                freed += record.size or 0
-        return count, freed
 
     async def get(self, id: str) -> Ref | None:
         """A hold on a result by its record id; None if it is gone."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from bknb.builder.foreign import no_linux, no_runtime
 from bknb.cache.refs import DiskRefStore
 from bknb.cache.store import SqliteCacheStore
+from bknb.cache.tombstones import Tombstones
 from bknb.content.images import ImageStore
 from bknb.content.store import DiskContentStore
 from bknb.executor.run import ShimExecutor
@@ -47,8 +48,10 @@ class Parts:
     refs: DiskRefStore
     snapshotter: LayeredSnapshotter
     images: ImageSource
+    local: LocalSource
     image_store: ImageStore
     store: SqliteCacheStore
+    tombstones: Tombstones
     worker: LocalWorker
     solver: Solver
     history: History
@@ -97,6 +100,8 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
     stack.push_async_callback(local.aclose)
     store = SqliteCacheStore(root / "cache.db")
     stack.callback(store.close)
+    tombstones = Tombstones(root / "tombstones.db")
+    stack.callback(tombstones.close)
     hasher = ContentHasher(shim, local.tree, store.note_later)
     worker = LocalWorker(
         settings=settings,
@@ -122,8 +127,10 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
         refs=refs,
         snapshotter=snapshotter,
         images=images,
+        local=local,
         image_store=image_store,
         store=store,
+        tombstones=tombstones,
         worker=worker,
         solver=solver,
         history=history,

@@ -227,6 +227,10 @@ class RecordTable:
         """Ids that some kernel holds."""
         return {id for (id,) in self._db.execute("SELECT record FROM hold")}
 
+    def names(self) -> set[str]:
+        """Ids of all records, and the names of their snapshots."""
+        return {name for row in self._db.execute("SELECT id, snapshot FROM record") for name in row}
+
     def held_elsewhere(self) -> set[str]:
         """Ids that another kernel holds."""
         return {id for (id,) in self._db.execute("SELECT record FROM hold WHERE owner != ?", (self._owner,))}

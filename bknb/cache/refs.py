@@ -24,6 +24,7 @@ from bknb.cache.chain import chain_id, layer_chain
 from bknb.cache.folders import CacheMounts
 from bknb.cache.handles import StoredMutableRef, StoredRef, active_name
 from bknb.cache.records import Record, RecordTable, new_id
+from bknb.digest import Digest
 from bknb.errors import SnapshotError
 from bknb.owner import Owner
 from bknb.protocols import (
@@ -455,7 +456,7 @@ class DiskRefStore:
     async def sweep(self) -> None:
         """Remove files whose record is gone: a kernel was killed while it removed them."""
         left = [info.name for info in await self.snapshots.walk() if "-active" not in info.name]
-        known = {name for record in self.records.all() for name in (record.id, record.snapshot)}
+        known = self.records.names()
         for name in left:  # a record is written before its files: whatever lies there and has none is lost
             if name not in known:
                 await self.snapshots.remove(name)
