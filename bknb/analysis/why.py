@@ -8,7 +8,7 @@ inputs; an input whose files are what they were passes nothing on. So a cause is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from graphlib import CycleError, TopologicalSorter
 
 from bknb.analysis.causes import Cause, Explanation, Kind, StepReason, counts
@@ -31,7 +31,7 @@ def explain(
     before: Seen,
     after: Seen,
     plaintext: Callable[[str], str | None] = lambda digest: None,
-    evicted: Mapping[str, str] | None = None,
+    evicted: Callable[[StepRecord], str] = lambda step: "",
 ) -> Explanation:
     """Why the steps of a build ran, or did not have to.
 
@@ -39,14 +39,18 @@ def explain(
         before: the baseline.
         after: the build that is asked about.
         plaintext: what a digest was taken of, None where that is not known any more.
-        evicted: results that were removed -> when and why, in words.
+        evicted: of a step of the baseline, when and by what its result was removed, in words; "" if it was not.
     """
-    return _Comparison(before, after, plaintext, evicted or {}).explanation()
+    return _Comparison(before, after, plaintext, evicted).explanation()
 
 
 class _Comparison:
     def __init__(
-        self, before: Seen, after: Seen, plaintext: Callable[[str], str | None], evicted: Mapping[str, str]
+        self,
+        before: Seen,
+        after: Seen,
+        plaintext: Callable[[str], str | None],
+        evicted: Callable[[StepRecord], str],
     ) -> None:
         self.before = before
         self.after = after
@@ -121,9 +125,8 @@ class _Comparison:
             return Cause(Kind.BLOB_MISSING, _label(step))
         if old.outcome not in ("definition", "content", "remote", "ran", "merged"):
             return Cause(Kind.UNFINISHED, _label(step), old.outcome)
-        for result in old.results:
-            if result in self.evicted:
-                return Cause(Kind.EVICTED, _label(step), after=self.evicted[result])
+        if removed := self.evicted(old):
+            return Cause(Kind.EVICTED, _label(step), after=removed)
         return Cause(Kind.GONE, _label(step))
 
     def _moved(self, step: StepRecord, old: StepRecord) -> list[Cause]:

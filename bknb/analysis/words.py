@@ -201,7 +201,9 @@ def _group(causes: Sequence[Cause]) -> str:
     if len(causes) == 1:
         return phrase(causes[0])
     if not causes[0].kind.of_file:
+        removed = {cause.after for cause in causes}
         return {
+            Kind.EVICTED: f"{len(causes)} results were {removed.pop() if len(removed) == 1 else 'evicted'}",
             Kind.UNFINISHED: f"{len(causes)} steps had not finished the last time",
             Kind.BLOB_MISSING: f"the files of {len(causes)} results were gone",
         }.get(causes[0].kind, f"{len(causes)} results are not in the cache any more")

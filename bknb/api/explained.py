@@ -170,7 +170,15 @@ def compare(client: Client, before: Seen, after: Seen) -> Explanation:
     """The explanation, with the lines that differ in files whose bytes are still there."""
 
     async def look(builder: LocalBuilder) -> Explanation:
-        found = explain(before, after, builder.parts.store.plaintext)
+        tombstones = builder.parts.tombstones
+
+        def evicted(step: StepRecord) -> str:
+            stones = [tombstones.find(result) for result in step.results] + [
+                tombstones.by_key(step.solver_digest)
+            ]
+            return next((str(stone) for stone in stones if stone is not None), "")
+
+        found = explain(before, after, builder.parts.store.plaintext, evicted)
         diffs: dict[Cause, tuple[str, ...]] = {}
         for cause in [cause for cause in found.causes if cause.kind is Kind.FILE_CONTENT][:MOST_DIFFED]:
             old, new = [

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from bknb.analysis import Cause, Kind
 from bknb.api import Build, Client, Preferences
 from bknb.api.explained import text_diff, why
+from bknb.builder.local import LocalBuilder
+from bknb.cache.tombstones import Tombstone
 from bknb.content.store import DiskContentStore
 from bknb.display import render_html
 from bknb.errors import BuildError, UsageError
@@ -255,6 +257,37 @@ def test_a_kernel_that_starts_anew_still_knows(tmp_path: Path, app: Path) -> Non
     again = build(second, app)
     assert told(again) == [("file-mode", "src/a.py", "0644", "0640")]
     second.close()
+
+
+def remove(client: Client, build: Build, step: str, *, forget: bool, rule: str = "") -> None:
+    """Take a step's result out of the store; with or without the cache knowing, or anybody saying so."""
+    ids = build._result.results[build[step].digest]
+
+    async def act(builder: LocalBuilder) -> None:
+        for id in ids:
+            assert await builder.parts.refs.remove(id)
+            if forget:
+                builder.parts.store.forget(id)
+            if rule:
+                builder.parts.tombstones.add([Tombstone(id, 0.0, rule, "regular", "", 1)])
+
+    client.call(act)
+
+
+@pytest.mark.parametrize(
+    ("forget", "rule", "kind"),
+    [(True, "", Kind.GONE), (True, "rule 1", Kind.EVICTED), (False, "", Kind.BLOB_MISSING)],
+)
+def test_a_result_that_is_gone_is_told_from_a_change(
+    shared: Client, app: Path, forget: bool, rule: str, kind: Kind
+) -> None:
+    """Nothing changed, and a step ran all the same: it is said what became of its result, as far as that is known."""
+    text = f"FROM busybox\nRUN echo {app} > /f\n"
+    remove(shared, build(shared, app, text), f"RUN echo {app} > /f", forget=forget, rule=rule)
+    again = build(shared, app, text)
+    (cause,) = again.why().causes
+    assert cause.kind == kind
+    assert ("evicted on" in repr(again.why()) and "by rule 1" in repr(again.why())) == bool(rule)
 
 
 def test_lines_are_shown_of_short_texts_only() -> None:
