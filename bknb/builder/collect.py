@@ -239,7 +239,10 @@ class _Lock:
         self._path = path
 
     def __enter__(self) -> Self:
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"cannot use {self._path}: {error.strerror}") from None
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -250,8 +250,18 @@ def test_what_prune_and_du_take(open_client: Callable[..., Client], tmp_path: Pa
     assert prune(client, GCPolicy(keep_duration=3600)).startswith("removed 0 ")
     prune(client)
     assert all(fact.image for fact in facts(client).values())
+    again = fill(client, tmp_path / "context", 0)
+    stone = client.call(lambda builder: missed(builder, again["RUN head -c 2000000 /dev/urandom > /made0"].files.id))
+    assert "by prune" in stone
+    prune(client)
     prune(client, GCPolicy(all=True))
     assert not facts(client)
+
+
+async def missed(builder: LocalBuilder, id: str) -> str:
+    """What is remembered under the keys of a result that was missed and made again."""
+    (stone,) = {builder.parts.tombstones.by_key(key) for key in builder.parts.store.keys_of(id)}
+    return str(stone)
 
 
 def test_words() -> None:
@@ -284,11 +294,24 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.timeout(300)
 def test_killed_while_it_prunes(open_client: Callable[..., Client], tmp_path: Path) -> None:
     """Killed at any moment: the next build is right, and the next collection finds all that was left."""
+    rounds(open_client, tmp_path, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_killed_a_hundred_times(open_client: Callable[..., Client], tmp_path: Path) -> None:
+    """More of them."""
+    rounds(open_client, tmp_path, 100)
+
+
+def rounds(open_client: Callable[..., Client], tmp_path: Path, count: int) -> None:
+    """Kill a kernel that prunes, again and again, beside one that lives."""
     chance = random.Random(7)
     client = open_client()
-    for number in range(4):
+    for number in range(count):
         fill(client, tmp_path / "context", number % 2)
         build(client, "FROM busybox\n" + "".join(f"RUN echo {i} > /f{i}\n" for i in range(8)))
         process = subprocess.Popen(
