@@ -1,0 +1,32 @@
+"""Why, in a real kernel: the picture's second line, the verb, and two builds by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.kernel_ext.kernel import Kernel
+
+CELL = "%%dockerfile --out {name} .\nFROM busybox\nCOPY data /data\nRUN cat /data\n"
+
+
+def test_the_cell_says_why(kernel: Kernel, tmp_path: Path) -> None:
+    """The first run has nothing to compare with; the second names the file, in the picture and when asked."""
+    data = tmp_path / "work" / "data"
+    data.write_text("one\n")
+    first = kernel.run(CELL.format(name="one"))
+    assert first.status == "ok" and "One cause" not in str(first.displays)
+    none = kernel.run("%bknb why")
+    assert none.result is not None and "no earlier build" in none.result["text/plain"]
+    data.write_text("two\n")
+    second = kernel.run(CELL.format(name="two"))
+    assert second.status == "ok"
+    assert "One cause: <b>data</b> changed +1 −1. It made 2 steps run." in str(second.displays)
+    for line in ("%bknb why", "%bknb why one two", "two.why()"):
+        asked = kernel.run(line)
+        assert asked.result is not None and "data changed +1 −1: 2 steps ran" in asked.result["text/plain"], (
+            line
+        )
+    wrong = kernel.run("%bknb why one")
+    assert wrong.status == "error" and "BEFORE AFTER" in wrong.stderr
+    odd = kernel.run("%bknb why one nothing")
+    assert odd.status == "error" and "is no build" in odd.stderr + str(odd.error)
