@@ -48,18 +48,21 @@ class StoredRef:
 class StoredMutableRef:
     """A `protocols.MutableRef`."""
 
-    __slots__ = ("_done", "_kind", "_parent", "_store", "_text", "id")
+    __slots__ = ("_done", "_kind", "_mounts", "_parent", "_store", "_text", "id")
 
-    def __init__(self, store: DiskRefStore, id: str, parent: StoredRef | None, kind: str, text: str) -> None:
+    def __init__(
+        self, store: DiskRefStore, id: str, parent: StoredRef | None, mounts: Mounts, kind: str, text: str
+    ) -> None:
         self.id = id
         self._store = store
         self._parent = parent
+        self._mounts = mounts
         self._kind = kind
         self._text = text
         self._done = False
 
     async def mounts(self) -> Mounts:
-        return await self._store.snapshots.mounts(active_name(self.id))
+        return self._mounts
 
     async def commit(self) -> StoredRef:
         if self._done:

@@ -155,12 +155,12 @@ class DiskRefStore:
         id = new_id()
         try:
             below = await self.materialise(base.id) if base is not None else ""
-            await self.snapshots.prepare(active_name(id), below)
+            mounts = await self.snapshots.prepare(active_name(id), below)
         except BaseException:
             if base is not None:
                 await base.release()
             raise
-        return StoredMutableRef(self, id, base, kind, description)
+        return StoredMutableRef(self, id, base, mounts, kind, description)
 
     async def get(self, id: str) -> StoredRef | None:
         ref = self.try_hold(id)  # first: what is held stays while it is looked at
@@ -273,6 +273,8 @@ class DiskRefStore:
         Raises:
             SnapshotError: the record is gone, or cannot be made any more.
         """
+        if made := self._need(id).snapshot:
+            return made
         await self._fetch_all(id)
         todo = [id]
         while todo:

@@ -193,7 +193,8 @@ class LayeredSnapshotter(ABC):
         return f"{self._layers}/{abs(layer)}/fs"
 
     def _paths(self, stack: Sequence[int]) -> list[str]:
-        return [self._fs(layer) for layer in stack]
+        layers = self._layers
+        return [f"{layers}/{abs(layer)}/fs" for layer in stack]  # of a long chain, several times a step
 
     async def _flatten(self, layers: Sequence[int], below: Sequence[int]) -> tuple[int, dict[str, Any]]:
         """A new layer that does to `below` what a stack of others does."""
