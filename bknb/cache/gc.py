@@ -79,18 +79,18 @@ class Disk:
 
 
 class Why(StrEnum):
-    """Why a record stays, in the order of how near it came to going."""
+    """Why a record stays. Of the reasons that several rules have, the one further down is told."""
 
-    IN_USE = "in use"
-    TYPE = "type"
-    NAMED = "named image"
     FILTER = "filter"
     YOUNG = "too young"
-    PINNED = "pinned"
     FLOOR = "under the floor"
+    PINNED = "pinned"
+    TYPE = "type"
+    NAMED = "named image"
+    IN_USE = "in use"
 
 
-_NEARNESS: Final = {why: number for number, why in enumerate(Why)}
+_WEIGHT: Final = {why: number for number, why in enumerate(Why)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +230,7 @@ class _Run:
             if child is not None:
                 self._stays(id, Why.PINNED, f"by {child}")
             else:
-                self._stays(id, Why.FLOOR, f"rule {number} keeps {keep or 0} bytes, {used - freed} are used")
+                self._stays(id, Why.FLOOR, f"rule {number} keeps {(keep or 0) / 1e6:.1f} MB of {(used - freed) / 1e6:.1f}")
         return Disk(disk.total, disk.free + freed)
 
     def _takes(self, fact: Fact, policy: GCPolicy, wanted: Filter) -> bool:
@@ -251,7 +251,7 @@ class _Run:
 
     def _stays(self, id: str, why: Why, detail: str) -> None:
         known = self._reasons.get(id)
-        if known is None or _NEARNESS[why] > _NEARNESS[known[0]]:
+        if known is None or _WEIGHT[why] > _WEIGHT[known[0]]:
             self._reasons[id] = (why, detail)
 
     def result(self) -> Plan:

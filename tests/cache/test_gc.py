@@ -52,6 +52,10 @@ def test_reasons_to_stay() -> None:
     assert reasons(decide(*facts, policies=(old,))) == {
         "n": "named image: app:latest", "i": "type: internal records go only with all", "y": "too young: used 60 s ago"
     }  # fmt: skip
+    roomy = GCPolicy(max_used_space=DiskSpace(99), all=True)
+    assert [str(verdict.why) for verdict in decide(*facts, policies=(old, roomy)).kept] == [
+        "named image", "type", "under the floor"
+    ]  # fmt: skip
     assert set(gone(decide(*facts, policies=(GCPolicy(all=True),)))) == {"n", "i", "y"}
     assert reasons(decide(Fact("x"), policies=(GCPolicy(filters=("type==internal",), all=True),)))["x"].startswith("filter")
 
