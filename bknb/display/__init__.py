@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bknb.display.details import Files
     from bknb.display.html import render_html
     from bknb.display.plain import PlainProgress
+    from bknb.display.reasons import Reasons
     from bknb.display.text import render_failure, render_text
     from bknb.llb import Definition
     from bknb.llb import State as LLBState
@@ -52,15 +53,16 @@ def __getattr__(name: str) -> Any:
 
 
 def mimebundle(
-    view: BuildView, *, definition: Mapping[Digest, object] | None = None, files: Files | None = None
-) -> dict[str, str]:
+    view: BuildView, *, definition: Mapping[Digest, object] | None = None, files: Files | None = None,
+    reasons: Reasons | None = None,
+) -> dict[str, str]:  # fmt: skip
     """What a notebook shows and keeps of a build: HTML, and text for where there is none."""
     from bknb.display.html import render_html
     from bknb.display.text import render_text
 
     return {
-        "text/plain": render_text(view),
-        "text/html": render_html(view, definition=definition, files=files),
+        "text/plain": render_text(view, reasons=reasons),
+        "text/html": render_html(view, definition=definition, files=files, reasons=reasons),
     }
 
 
