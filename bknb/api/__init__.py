@@ -8,6 +8,7 @@ r"""What people hold: a client, a running build, a finished build, its steps and
     build.table                      # a DataFrame: one row for each step
     build.steps[-1].files.diff()     # what did this step change?
     build.run("ls -l /")
+    build.why()                      # what changed since the last build, and what ran because of it
 
 Everything here is synchronous and may be called from any thread but the solver's; a running build can be awaited.
 
@@ -15,6 +16,7 @@ Everything here is synchronous and may be called from any thread but the solver'
 - `build`: `Build` and `Step`                              - `files`: `Files`, the files of a result
 - `image`: `Image`, the image that a build made            - `recorded`: builds from files, and what any build tells
 - `request`: options to what a builder is asked            - `store`: what the store holds, as tables
+- `explained`: why a build did what it did
 """
 
 from bknb.api.build import Build, Step

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +107,7 @@ def reasons(explanation: Explanation) -> Reasons:
 def baseline(client: Client, after: Seen, target: str) -> Seen | None:
     """The last build of the same cell or target that has something in common with a build."""
 
-    async def look(builder: LocalBuilder) -> Seen | None:
-        history = builder.parts.history
+    def look(history: History) -> Seen | None:
         failed: Record | None = None
         for number, record in enumerate(history.walk(target)):
             if number > _LOOKED_AT:
@@ -119,7 +119,7 @@ def baseline(client: Client, after: Seen, target: str) -> Seen | None:
             failed = failed or record
         return seen(history, failed) if failed is not None else None
 
-    return client.call(look)
+    return _of_history(client, look)
 
 
 def why(client: Client, before: RecordedBuild | str, after: RecordedBuild | str) -> Why:
@@ -141,17 +141,25 @@ def side(client: Client, build: RecordedBuild | str) -> Seen:
         return build._seen()
     id = str(build)
 
-    async def look(builder: LocalBuilder) -> Seen | None:
-        history = builder.parts.history
+    def look(history: History) -> Seen | None:
         found = [record for record in history.walk() if record.id.startswith(id)]
         return seen(history, found[0]) if len(found) == 1 else None
 
-    found = client.call(look) if id else None
+    found = _of_history(client, look) if id else None
     if found is None:
         raise UsageError(
             f"{id[:80]!r} is no build, and not the beginning of one's id: %bknb history lists them"
         )
     return found
+
+
+def _of_history(client: Client, look: Callable[[History], Seen | None]) -> Seen | None:
+    """Ask the history beside the solver's thread: it waits for records that are still being written."""
+
+    async def ask(builder: LocalBuilder) -> Seen | None:
+        return await asyncio.to_thread(look, builder.parts.history)
+
+    return client.call(ask)
 
 
 def seen(history: History, record: Record) -> Seen:
