@@ -228,7 +228,8 @@ class Lowering:
                 value = conversion.args[key]
             elif value is not None:
                 value = self.expander(stage, step)(value)
-            definition = replace(definition, value=value)
+            if value != definition.value:
+                definition = ast.ArgDefinition(key, value, definition.doc)
             if value is not None and key not in NOT_ENV:
                 self.set_env(stage, key, value)
             if not inherited:
