@@ -50,6 +50,7 @@ DEMO = (
     Package("busybox-static", "/usr/share/doc/busybox-static", ("bin/busybox",)),
     Package("crun", "/usr/bin/crun", ("usr/bin/crun",), ("libyajl2",)),
 )
+PROOT = Package("proot", "/usr/bin/proot", ("usr/bin/proot",), ("libtalloc2", "libarchive13"))
 TEST = (
     *DEMO,
     Package("runc", "/usr/sbin/runc", ("usr/sbin/runc",)),
@@ -57,7 +58,7 @@ TEST = (
     Package("umoci", "/usr/bin/umoci", ("usr/bin/umoci",)),
     Package("openssl", "/usr/bin/openssl", ("usr/bin/openssl",)),
     Package("docker-registry", "/usr/bin/docker-registry", ("usr/bin/docker-registry",)),
-    Package("proot", "/usr/bin/proot", ("usr/bin/proot",), ("libtalloc2", "libarchive13")),
+    PROOT,
     Package("graphviz", "/usr/bin/dot"),
     Package("chromium", "/usr/bin/chromium"),
     Package("fonts-dejavu-core", "/usr/share/doc/fonts-dejavu-core"),
@@ -285,6 +286,13 @@ def provide(environment: Environment, packages: tuple[Package, ...]) -> None:
             say(f"not here, and only root can install it: apt-get install {' '.join(bound)}")
 
 
+def demo_packages() -> tuple[Package, ...]:
+    """What the demo needs here: where no namespaces are to be had, as in most containers, steps run in proot."""
+    user = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    code, _ = attempt("unshare", *user, "--mount", "--pid", "--fork", "--mount-proc", "true")
+    return (*DEMO, PROOT) if code else DEMO
+
+
 def link_busybox(environment: Environment) -> None:
     """Puts the static busybox on the environment's PATH, whatever other busybox the machine has."""
     link = environment.bin / "busybox"
@@ -301,7 +309,7 @@ def main(words: list[str]) -> None:
     with alone():
         environment = Environment(".venv")
         environment.make()
-        provide(environment, DEMO if kind == "demo" else TEST)
+        provide(environment, demo_packages() if kind == "demo" else TEST)
         link_busybox(environment)
         if kind == "oldest":
             make_oldest()
