@@ -20,21 +20,25 @@ def search(value: str, options: Iterable[str], *, case_sensitive: bool = True) -
     ('bind', '', 'RUN')
     """
     wanted = value if case_sensitive else lower(value)
-    best: tuple[int, float, str] | None = None
+    near: list[str] = []
+    fewest = _MAX_DISTANCE
     for option in options:
         name = option if case_sensitive else lower(option)
         if name == wanted:
             return ""
-        if not name or abs(len(name) - len(wanted)) > _MAX_DISTANCE:
+        if not name or abs(len(name) - len(wanted)) > fewest:
             continue
-        if (edits := distance(wanted, name)) > _MAX_DISTANCE:
-            continue
-        alike = difflib.SequenceMatcher(None, wanted, name).ratio()
-        if best is None or (edits, -alike) < best[:2]:
-            best = (edits, -alike, name)
-    if best is None:
+        edits = distance(wanted, name)
+        if edits < fewest:
+            near, fewest = [name], edits
+        elif edits == fewest:
+            near.append(name)
+    if not near:
         return ""
-    return best[2] if case_sensitive else _same_case(best[2], value)
+    found = near[0]
+    if len(near) > 1:  # how alike they look costs more to tell than how far apart they are
+        found = max(near, key=lambda name: difflib.SequenceMatcher(None, wanted, name).ratio())
+    return found if case_sensitive else _same_case(found, value)
 
 
 def with_suggestion(
