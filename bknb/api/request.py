@@ -77,8 +77,8 @@ def build_request(
         opts["filename"] = os.path.basename(_dockerfile(options, session.directories["context"].path))
     for name, where in options.build_contexts.items():
         opts[f"context:{name}"] = where if where.startswith(_REMOTE) else f"local:{name}"
-    name = (*options.tags, options.target, os.path.basename(options.file))
-    title = next((word for word in name if word), "LLB" if llb else "Dockerfile")
+    names = (*options.tags, options.target, os.path.basename(options.file))
+    title = next((word for word in names if word), "LLB" if llb else "Dockerfile")
     return SolveRequest(
         frontend="" if llb else "dockerfile.v0",
         opts=opts,

@@ -303,11 +303,9 @@ def _copy_one(
     needed = clean(dest) if whole else clean(dest).rpartition("/")[0] or "/"
     made = _make_parents(trees, target, needed, mode, rules.owner, rules.time)
     base = beneath.resolve(target, clean(dest), strict=False)
-    name = beneath.split(path)[1]  # a followed link gives its own name to what it leads to
-    if follow:
-        path = beneath.resolve(source, path)
-    else:
-        path = f"{beneath.resolve(source, beneath.split(path)[0]).rstrip('/')}/{name}"
+    folder, name = beneath.split(path)  # a followed link gives its own name to what it leads to
+    beside = "" if follow else f"{beneath.resolve(source, folder).rstrip('/')}/{name}"
+    path = beside or beneath.resolve(source, path)
     is_directory = modes.S_ISDIR(beneath.stat(source, path, follow=False).st_mode)
     end, above = target_of(target, is_directory, name, base, contents=bool(action["dir_copy_contents"]))
     made += _make_parents(trees, target, above, mode, rules.owner, rules.time)

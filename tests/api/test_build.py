@@ -318,7 +318,7 @@ def test_options_reach_the_container(client: Client) -> None:
     assert done.files.text("/files") == "333\n"
     assert done.files.text("/shm").split()[1] == "8192"
     host = "FROM busybox\nRUN --network=host ls /sys/class/net > /nets\n"
-    with pytest.raises(BuildError, match="--allow network.host"):
+    with pytest.raises(BuildError, match=r"--allow network\.host"):
         build(client, host)
     assert "lo" in build(client, host, words=["--allow", "network.host"]).files.text("/nets")
 
