@@ -76,7 +76,7 @@ COMPILED = {
     "COPY": ("FROM a\n", "COPY a b\n"),
     "ENV": ("FROM a\n", "ENV a=$a\n"),
     "ARG": ("FROM a\n", "ARG a=b\n"),
-    "WORKDIR": ("FROM a\n", "WORKDIR b\n"),
+    "WORKDIR": ("FROM a\n", "WORKDIR /b\n"),
     "stages": ("", "FROM a AS b\n"),
 }
 
