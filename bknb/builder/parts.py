@@ -137,7 +137,7 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
         recorder=Recorder(
             history,
             driver=snapshotter.name,
-            runtime=shim.isolation.runtime,
+            runtime=lambda: shim.isolation.runtime,
             compressor=compressor(Compression()).name,
         ),
         client=client,

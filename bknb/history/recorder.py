@@ -6,7 +6,7 @@ import json
 import platform as machine
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -39,12 +39,17 @@ class Recorder:
     Args:
         history: where to.
         driver: name of the snapshotter.
-        runtime: what runs steps.
+        runtime: gives the name of what runs steps, which is found out beside the first build.
         compressor: what writes layers.
     """
 
     def __init__(
-        self, history: History, *, driver: str = "", runtime: str = "", compressor: str = ""
+        self,
+        history: History,
+        *,
+        driver: str = "",
+        runtime: Callable[[], str] = str,
+        compressor: str = "",
     ) -> None:
         self._history = history
         self._driver = driver
@@ -105,7 +110,7 @@ class Recorder:
             images=images_of(events),
             versions=_versions(times),
             driver=self._driver,
-            runtime=self._runtime,
+            runtime=self._runtime(),
             compressor=self._compressor,
             result=times[-1].result if times else "",
             error=error,

@@ -25,7 +25,9 @@ def test_a_saved_build_answers_anywhere(client: Client, tmp_path: Path) -> None:
     assert opened.log("echo kept") == "kept\n"
     assert list(opened.table["digest"]) == list(build.table["digest"])
     assert opened.definition.ops == build.definition.ops
-    assert opened.saved.record is not None and opened.saved.record.id == build.id
+    record = opened.saved.record
+    assert record is not None and record.id == build.id
+    assert record.runtime in ("crun", "runc", "bubblewrap") and record.driver and record.compressor
     assert opened._repr_mimebundle_()["text/html"] == build._repr_mimebundle_()["text/html"]
 
 

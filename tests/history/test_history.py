@@ -49,7 +49,7 @@ def history(tmp_path: Path) -> History:
 def test_a_build_is_recorded(history: History) -> None:
     """What a build said is found again, with what it refers to."""
     id = new_id()
-    Recorder(history, runtime="crun").save(id, REQUEST, FRONTEND, events(), {A: ("r1",)})
+    Recorder(history, runtime=lambda: "crun").save(id, REQUEST, FRONTEND, events(), {A: ("r1",)})
     record = history.get(id)
     assert record is not None
     assert (record.title, record.cell, record.runtime, record.finished) == ("demo", "c1", "crun", 5.0)
