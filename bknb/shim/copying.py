@@ -195,7 +195,8 @@ class Copier:
                 self._make_room(above.target, name, directory_comes=True)
                 folder.empty = self._make_directory(above.target, name, folder.path)
                 folder.target = beneath.child(above.target, name, _DIRECTORY)
-            self._entries(folder, path, *infos)
+            # Not `*infos`: such a call takes C stack, of which Python 3.12 has little.
+            self._entries(folder, path, infos[0], infos[1])
             if take:
                 self._describe(above.target, name, folder, self._owners.state(above.source, name, found))
                 self._set_time(folder.target, found)
