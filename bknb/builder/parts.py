@@ -81,7 +81,7 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
     root = Path(settings.root)
     content = DiskContentStore(root / "content")
     shim, executor = await _open_shim(settings, stack)
-    snapshotter = await open_snapshotter(root / "snapshots", shim)
+    snapshotter = await open_snapshotter(root / "snapshots", shim, settings.snapshotter)
     stack.push_async_callback(snapshotter.aclose)
     layers = ShimLayers(shim, content)
     stack.callback(layers.close)
@@ -156,7 +156,7 @@ async def _open_shim(settings: Settings, stack: AsyncExitStack) -> tuple[Shim, E
     importlib.import_module("aiohttp")  # half of what a first pull takes; the process comes up meanwhile
     await starting
     await stack.enter_async_context(shim)
-    return shim, await stack.enter_async_context(ShimExecutor(shim))
+    return shim, await stack.enter_async_context(ShimExecutor(shim, settings.runtime))
 
 
 async def _offline(settings: Settings, root: Path, stack: AsyncExitStack) -> Settings:

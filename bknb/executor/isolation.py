@@ -46,19 +46,19 @@ def find(program: str) -> str | None:
     return shutil.which(program, path=SEARCH_PATH)
 
 
-def candidates(base: Isolation) -> Iterator[tuple[str, str | None]]:
-    """Runtimes in order of preference, each with its path, None where it is not installed."""
+def candidates(base: Isolation, wanted: str = "auto") -> Iterator[tuple[str, str | None]]:
+    """Runtimes in order of preference, each with its path, None where it is not installed; `wanted` is the only one."""
     for name in RUNTIMES:
-        if (name == "proot") != (base.tier == "none"):
+        if (name == "proot") != (base.tier == "none") or wanted not in ("auto", name):
             continue
         yield name, bubblewrap.bundled() or find("bwrap") if name == "bubblewrap" else find(name)
 
 
-async def probe(shim: ShimProcess, attempt: Attempt) -> Isolation:
+async def probe(shim: ShimProcess, attempt: Attempt, wanted: str = "auto") -> Isolation:
     """The shim's isolation with the first runtime that really works; notes say what is missing otherwise."""
     base = shim.isolation
     notes = list(base.notes)
-    for name, path in candidates(base):
+    for name, path in candidates(base, wanted):
         if path is None:
             continue
         candidate = dataclasses.replace(base, runtime=name, runtime_path=path)
@@ -69,6 +69,9 @@ async def probe(shim: ShimProcess, attempt: Attempt) -> Isolation:
         if name in REMARKS:
             notes.append(REMARKS[name])
         return dataclasses.replace(candidate, runtime_version=await version(path), notes=tuple(notes))
+    if wanted != "auto":
+        notes.append(f"{wanted} was asked for and cannot run steps here: install it, or set %config Bknb.runtime to auto")
+        return dataclasses.replace(base, notes=tuple(notes))
     package = "proot, and RUN works without isolation" if base.tier == "none" else "crun (or runc)"
     notes.append(f"no container runtime: apt install {package}")
     return dataclasses.replace(base, notes=tuple(notes))

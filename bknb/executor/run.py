@@ -41,8 +41,9 @@ class ShimExecutor:
         status = await executor.run(process, lambda stream, data: print(data))
     """
 
-    def __init__(self, shim: ShimProcess) -> None:
+    def __init__(self, shim: ShimProcess, runtime: str = "auto") -> None:
         self.shim = shim
+        self._runtime = runtime
         self._probing: asyncio.Lock | None = None
         self._early: asyncio.Task[Isolation] | None = None
 
@@ -66,7 +67,7 @@ class ShimExecutor:
             self._probing = asyncio.Lock()
         async with self._probing:
             if not self.shim.probed:
-                self.shim.found_runtime(await isolation.probe(self.shim, self.attempt))
+                self.shim.found_runtime(await isolation.probe(self.shim, self.attempt, self._runtime))
         return self.shim.isolation
 
     async def run(self, process: Process, output: Output, *, stdin: bytes = b"") -> ExitStatus:

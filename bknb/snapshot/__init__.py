@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bknb.errors import UnsupportedError
 from bknb.protocols import Shim
 from bknb.snapshot.layered import LayeredSnapshotter
 from bknb.snapshot.native import NativeSnapshotter
@@ -25,17 +26,20 @@ from bknb.snapshot.overlay import OverlaySnapshotter
 __all__ = ["LayeredSnapshotter", "NativeSnapshotter", "OverlaySnapshotter", "open_snapshotter"]
 
 
-async def open_snapshotter(root: str | Path, shim: Shim) -> LayeredSnapshotter:
+async def open_snapshotter(root: str | Path, shim: Shim, wanted: str = "auto") -> LayeredSnapshotter:
     """The driver for this machine, on a folder of its own below the state folder; the shim has been started.
 
-    What dead kernels left is swept. Close it with `aclose`.
+    What dead kernels left is swept. Close it with `aclose`. `wanted` is ``auto``, ``overlayfs`` or ``native``.
 
     Raises:
         StoreError: the folder cannot be used.
+        UnsupportedError: overlayfs is wanted and cannot be mounted.
     """
     isolation = shim.isolation
+    if wanted == "overlayfs" and not isolation.overlay:
+        raise UnsupportedError("overlayfs cannot be mounted on the state folder: set %config Bknb.snapshotter to auto or native")
     snapshotter: LayeredSnapshotter
-    if isolation.overlay:
+    if isolation.overlay and wanted != "native":
         marks = "trusted" if isolation.tier == "root" else "user"
         snapshotter = OverlaySnapshotter(Path(root) / f"overlay-{marks}", shim, marks)
     else:

@@ -50,6 +50,8 @@ class ExecOperation:
             plan = await prepare_mounts(self.worker, self.vertex, self.op, job, inputs, stack)
             process = await self._process(job, plan)
             status = await self.worker.executor.run(process, self._log(job))
+            if self.worker.shim.isolation.runtime == "proot":
+                job.annotate(note="no isolation")
             job.emit(ResourceEvent(self.vertex.digest, status.cpu, status.peak_memory))
             meta = self.op.meta or Meta()
             accepted = meta.valid_exit_codes or (0,)

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from bknb.api import Build, Client, Preferences
+from bknb.api import open as open_build
 from bknb.errors import BuildError
 from bknb.events import LogEvent
 from bknb.options import parse
 from bknb.source import local, scan
+from tests.conftest import need
 
 
 def build(client: Client, dockerfile: str, context: Path | str = "-", *words: str) -> Build:
@@ -128,3 +130,30 @@ def test_a_pattern_that_is_none_is_one_line(client: Client, context: Path) -> No
     with pytest.raises(BuildError) as caught:
         build(client, "FROM scratch\nCOPY a /a\n", context)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("runtime", "snapshotter"), [("runc", "auto"), ("bubblewrap", "native"), ("crun", "overlayfs")])
+def test_the_runtime_and_the_snapshotter_that_are_asked_for(tmp_path: Path, runtime: str, snapshotter: str) -> None:
+    """What is set is what is used, and the record says so; the files come out the same."""
+    need(runtime) if runtime != "bubblewrap" else None
+    client = Client(Preferences(str(tmp_path / "state"), offline=True, runtime=runtime, snapshotter=snapshotter))
+    try:
+        done = build(client, "FROM busybox\nRUN echo made > /made && rm /bin/ls\nRUN cat /made /made > /twice\n")
+        assert done.files.text("/twice") == "made\nmade\n" and not done.files.exists("/bin/ls")
+        done.save(tmp_path / "x.bknb")
+    finally:
+        client.close()
+    record = open_build(tmp_path / "x.bknb").saved.record
+    assert record is not None and record.runtime == runtime
+    assert snapshotter == "auto" or record.driver == snapshotter
+
+
+def test_a_runtime_that_cannot_run_is_one_line(tmp_path: Path) -> None:
+    """proot is for machines without namespaces: asked for elsewhere, the step says so."""
+    client = Client(Preferences(str(tmp_path / "state"), offline=True, runtime="proot"))
+    try:
+        with pytest.raises(BuildError, match="proot was asked for and cannot run steps here"):
+            build(client, "FROM busybox\nRUN true\n")
+    finally:
+        client.close()
