@@ -7,21 +7,9 @@ from typing import Any
 
 from bknb.digest import Digest
 from bknb.events import Emit, Event, Outcome, VertexEvent
-from bknb.llb import ops
 from bknb.llb.vertex import Edge, Vertex
 from bknb.protocols import VertexInfo
-
-_KINDS: Mapping[type, str] = {
-    ops.ExecOp: "exec", ops.FileOp: "file", ops.MergeOp: "merge", ops.DiffOp: "diff", ops.BuildOp: "build", ops.PassthroughOp: "passthrough",
-}  # fmt: skip
-_SCHEMES = {
-    "docker-image": "image",
-    "oci-layout": "image",
-    "local": "local",
-    "git": "git",
-    "http": "http",
-    "https": "http",
-}
+from bknb.solver.job import describe
 
 
 class Stream:
@@ -49,18 +37,8 @@ class Stream:
     def describe(self, vertex: Vertex) -> Mapping[str, Any]:
         """The fields of a vertex's events that are known before it runs."""
         info = self._infos.get(vertex.digest)
-        group = vertex.meta.progress_group
-        return {
-            "name": vertex.meta.name or describe(vertex),
-            "inputs": tuple(dict.fromkeys(edge.vertex.digest for edge in vertex.inputs)),
-            "kind": kind(vertex),
-            "stage": info.stage if info else "",
-            "command": info.command if info else "",
-            "ranges": info.ranges
-            if info
-            else tuple(r for location in vertex.locations for r in location.ranges),
-            "progress_group": group.id if group else "",
-        }
+        known = describe(vertex)
+        return known if info is None else {**known, "stage": info.stage, "command": info.command, "ranges": info.ranges}
 
     def announce(self, edge: Edge | None, outcome: Outcome) -> None:
         """Say which vertices there are below an edge, and what became of them; none is said twice."""
@@ -89,45 +67,3 @@ def vertices(edge: Edge | None) -> list[Vertex]:
         stack.append((vertex, True))
         stack.extend((e.vertex, False) for e in reversed(vertex.inputs) if e.vertex.digest not in found)
     return list(found.values())
-
-
-def kind(vertex: Vertex) -> str:
-    """What sort of op a vertex has, in the words of `VertexEvent.kind`."""
-    if isinstance(vertex.op, ops.SourceOp):
-        return _SCHEMES.get(vertex.op.identifier.partition("://")[0], "source")
-    return _KINDS[type(vertex.op)]
-
-
-def describe(vertex: Vertex) -> str:
-    """A name for a vertex to which nobody gave one (solver/llbsolver/vertex.go, "llbOpName")."""
-    match vertex.op:
-        case ops.SourceOp(identifier):
-            return identifier
-        case ops.ExecOp(meta):
-            return " ".join(meta.args) if meta else "exec"
-        case ops.FileOp(actions):
-            words = {
-                ops.CopyAction: "copy",
-                ops.MkFileAction: "mkfile",
-                ops.MkDirAction: "mkdir",
-                ops.RmAction: "rm",
-                ops.SymlinkAction: "symlink",
-            }
-            return (
-                ", ".join(
-                    f"{words[type(a.action)]} {_path(a.action)}" for a in actions if a.action is not None
-                )
-                or "file"
-            )
-        case op:
-            return _KINDS[type(op)]
-
-
-def _path(action: ops.Action) -> str:
-    match action:
-        case ops.CopyAction(src, dest):
-            return f"{src} {dest}"
-        case ops.SymlinkAction(old, new):
-            return f"{new} -> {old}"
-        case _:
-            return action.path

@@ -18,7 +18,22 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from bknb.digest import Digest
 from bknb.errors import StepError
 from bknb.events import DecisionEvent, Emit, Event, LogEvent, Outcome, Phase, StatusEvent, VertexEvent
-from bknb.llb.ops import BuildOp, DiffOp, ExecOp, FileOp, MergeOp, Op, PassthroughOp, SourceOp
+from bknb.llb.ops import (
+    Action,
+    BuildOp,
+    CopyAction,
+    DiffOp,
+    ExecOp,
+    FileOp,
+    MergeOp,
+    MkDirAction,
+    MkFileAction,
+    Op,
+    PassthroughOp,
+    RmAction,
+    SourceOp,
+    SymlinkAction,
+)
 from bknb.llb.vertex import Edge, Vertex
 from bknb.protocols import Ref, Session
 from bknb.solver import board
@@ -303,7 +318,7 @@ def describe(vertex: Vertex) -> Mapping[str, Any]:
     }
 
 
-_SCHEMES: Final = {"docker-image": "image", "https": "http"}
+_SCHEMES: Final = {"docker-image": "image", "oci-layout": "image", "https": "http"}
 
 
 def _kind(op: Op) -> str:
@@ -325,11 +340,28 @@ def _kind(op: Op) -> str:
             return "passthrough"
 
 
+_ACTIONS: Final = {CopyAction: "copy", MkFileAction: "mkfile", MkDirAction: "mkdir", RmAction: "rm", SymlinkAction: "symlink"}
+
+
 def _name(op: Op) -> str:
+    """A name for a vertex to which nobody gave one (solver/llbsolver/vertex.go, "llbOpName")."""
     match op:
         case SourceOp():
             return op.identifier
         case ExecOp(meta=meta) if meta is not None:
             return " ".join(meta.args)
+        case FileOp(actions):
+            named = (f"{_ACTIONS[type(a.action)]} {_path(a.action)}" for a in actions if a.action is not None)
+            return ", ".join(named) or "file"
         case _:
             return _kind(op)
+
+
+def _path(action: Action) -> str:
+    match action:
+        case CopyAction(src, dest):
+            return f"{src} {dest}"
+        case SymlinkAction(old, new):
+            return f"{new} -> {old}"
+        case _:
+            return action.path
