@@ -59,6 +59,8 @@ class Phase(enum.StrEnum):
     PULL = "pull"
     FILTER = "filter"
     """Files that were withheld from a context."""
+    EXPORT = "export"
+    """What a cache that is written has, and has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +197,11 @@ class DecisionEvent:
         vertex: whom it is about.
         phase: what was decided.
         outcome: a word of a closed vocabulary for the phase: hit, miss, ignored (``--no-cache``), merged,
-            loaded, lost (a result that was gone), begin, end, withheld, keyed (a source's key, or that of an
-            input's content, is known).
+            loaded, lost (a result that was gone), unreachable (an imported cache could not be asked), begin, end,
+            withheld, keyed (a source's key, or that of an input's content, is known), left-out (of an exported cache).
         causes: what decided it: cache keys, for an input its number as ``input:0``, or for WAIT one of ``slot lock input pull session content-hash``.
+            Of a hit: key, result, and the name of the cache if it was imported; of lost: key, result, what was said;
+            of unreachable and left-out: the name of the cache, and why.
         time: unix seconds.
     """
 

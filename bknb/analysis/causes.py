@@ -35,15 +35,27 @@ class Kind(enum.StrEnum):
     """Another image is asked for."""
     IMAGE_MOVED = "image-moved"
     """The same name means another digest."""
+    SOURCE = "source"
+    """Another git or http address is asked for."""
+    GIT_COMMIT = "git-commit"
+    """The same address means another commit."""
+    HTTP_BODY = "http-body"
+    """The same address answers with other bytes."""
     PLATFORM = "platform"
     FRONTEND = "frontend"
     NO_CACHE = "no-cache"
+    NEVER_BUILT = "never-built"
+    """There is no earlier build, or it did not need this step."""
     UNFINISHED = "unfinished"
     """Nothing changed: the baseline had not come to its end here."""
     EVICTED = "evicted"
     """Nothing changed: its result was removed, and it is known when and by which rule."""
     BLOB_MISSING = "blob-missing"
     """Nothing changed: the cache knew a result whose bytes were gone."""
+    REMOTE_UNREACHABLE = "remote-unreachable"
+    """Nothing changed: the cache that it would be imported from could not be asked."""
+    NEVER_EXPORTED = "never-exported"
+    """Nothing changed: the cache that was exported left this step out (``mode=min``)."""
     GONE = "gone"
     """Nothing changed: its result is not in the cache any more, and nothing says why."""
 
@@ -51,6 +63,23 @@ class Kind(enum.StrEnum):
     def of_file(self) -> bool:
         """Whether the subject is a path."""
         return self.value.startswith("file-")
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the step is what it was, and only its result could not be had."""
+        return self in _UNCHANGED
+
+
+_UNCHANGED = frozenset(
+    (
+        Kind.UNFINISHED,
+        Kind.EVICTED,
+        Kind.BLOB_MISSING,
+        Kind.REMOTE_UNREACHABLE,
+        Kind.NEVER_EXPORTED,
+        Kind.GONE,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +115,7 @@ class StepReason:
         roots: all causes that reach it, its own first.
         because: the step above it whose cause reached it first, or would have if its files were not the same; None
             if it has a cause of its own, or none.
+        remote: name of the cache that it was imported from, "" for the local one.
     """
 
     step: StepRecord
@@ -93,6 +123,7 @@ class StepReason:
     own: tuple[Cause, ...] = ()
     roots: tuple[Cause, ...] = ()
     because: StepRecord | None = None
+    remote: str = ""
 
     @property
     def ran(self) -> bool:

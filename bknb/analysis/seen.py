@@ -37,7 +37,14 @@ class Seen:
         content: for each step and input the digest of the files that it reads of it.
         keys: for each source the digests that it was keyed by.
         ignored: steps that were run although the cache might have had them.
-        lost: steps of which the cache knew a result that was gone.
+        lost: steps of which the cache knew a result that was gone, and what was said of it.
+        unreachable: steps for which an imported cache could not be asked: its name, and what was said; under "" what
+            holds for the whole build.
+        left_out: steps that an exported cache has not: its name, and why.
+        remotes: steps that were imported, and the name of the cache that they come from.
+        texts: what digests were taken of, where a file brought that along.
+        removed: steps whose result had been removed before this build began: when and by what, in words.
+        started: unix seconds; `finished` likewise, 0.0 where it is not known.
         variables: ARG and ENV by name, in the order of the Dockerfile.
     """
 
@@ -51,7 +58,14 @@ class Seen:
     content: Mapping[tuple[str, int], str] = field(default_factory=dict)
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ignored: frozenset[str] = frozenset()
-    lost: frozenset[str] = frozenset()
+    lost: Mapping[str, str] = field(default_factory=dict)
+    unreachable: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    left_out: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    remotes: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    removed: Mapping[str, str] = field(default_factory=dict)
+    started: float = 0.0
+    finished: float = 0.0
     variables: Mapping[str, tuple[Variable, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -62,33 +76,23 @@ class Seen:
         events: Iterable[Event],
         edges: Iterable[Edge | None] = (),
         opts: Mapping[str, str] | None = None,
+        texts: Mapping[str, str] | None = None,
+        removed: Mapping[str, str] | None = None,
     ) -> Seen:
         """A build from what it left: its steps, what it said, and the graph of each platform."""
-        lines: dict[str, tuple[int, int]] = {}
-        content: dict[tuple[str, int], str] = {}
-        keys: dict[str, tuple[str, ...]] = {}
-        ignored, lost = set(), set()
-        end = BuildEvent("", 0.0)
+        steps = tuple(steps)
+        # What the builder does for itself (an import, say) speaks for the whole build.
+        told = _Told(frozenset(step.digest for step in steps if step.kind != "internal"))
         for event in events:
-            match event:
-                case BuildEvent():
-                    end = event
-                case VertexEvent(ranges=(first, *_) as ranges):
-                    lines[event.digest] = (first.start_line, max(r.end_line or r.start_line for r in ranges))
-                case DecisionEvent(phase=Phase.CONTENT, outcome="keyed", causes=(place, digest)):
-                    content[event.vertex, int(place.removeprefix("input:"))] = digest
-                case DecisionEvent(phase=Phase.KEY, outcome="keyed"):
-                    keys[event.vertex] = (*keys.get(event.vertex, ()), *event.causes)
-                case DecisionEvent(phase=Phase.KEY, outcome="ignored"):
-                    ignored.add(event.vertex)
-                case DecisionEvent(phase=Phase.LOAD, outcome="lost"):
-                    lost.add(event.vertex)
+            told.take(event)
         vertices: dict[str, Vertex] = {
             vertex.digest: vertex for edge in edges if edge is not None for vertex in walk(edge.vertex)
         }
+        end = told.end
         return cls(
-            id, tuple(steps), vertices, opts or {}, end.frontend, tuple(end.dockerfile.splitlines()), lines,
-            content, keys, frozenset(ignored), frozenset(lost), variables(end.dockerfile),
+            id, steps, vertices, opts or {}, end.frontend, tuple(end.dockerfile.splitlines()), told.lines,
+            told.content, told.keys, frozenset(told.ignored), told.lost, told.unreachable, told.left_out, told.remotes,
+            texts or {}, removed or {}, told.begun, end.time, variables(end.dockerfile),
         )  # fmt: skip
 
     def text(self, step: StepRecord) -> str:
@@ -103,6 +107,53 @@ class Seen:
         given = self.opts.get(f"build-arg:{name}")
         found = [one.value for one in self.variables.get(name, ()) if one.value is not None]
         return given if given is not None else found[-1] if found else None
+
+
+class _Told:
+    """What the events of a build say, gathered by step."""
+
+    def __init__(self, known: frozenset[str]) -> None:
+        self.known = known
+        self.begun = 0.0
+        self.end = BuildEvent("", 0.0)
+        self.lines: dict[str, tuple[int, int]] = {}
+        self.content: dict[tuple[str, int], str] = {}
+        self.keys: dict[str, tuple[str, ...]] = {}
+        self.ignored: set[str] = set()
+        self.lost: dict[str, str] = {}
+        self.unreachable: dict[str, tuple[str, str]] = {}
+        self.left_out: dict[str, tuple[str, str]] = {}
+        self.remotes: dict[str, str] = {}
+
+    def take(self, event: Event) -> None:
+        match event:
+            case BuildEvent():
+                self.begun = self.begun or event.time
+                self.end = event
+            case VertexEvent(ranges=(first, *_) as ranges):
+                last = max(r.end_line or r.start_line for r in ranges)
+                self.lines[event.digest] = (first.start_line, last)
+            case DecisionEvent():
+                self._decided(event)
+
+    def _decided(self, event: DecisionEvent) -> None:
+        vertex = event.vertex
+        match event.phase, event.outcome, event.causes:
+            case Phase.CONTENT, "keyed", (place, digest):
+                self.content[vertex, int(place.removeprefix("input:"))] = digest
+            case Phase.KEY, "keyed", causes:
+                self.keys[vertex] = (*self.keys.get(vertex, ()), *causes)
+            case Phase.KEY, "ignored", _:
+                self.ignored.add(vertex)
+            case ((Phase.KEY | Phase.CONTENT), "hit", (_, _, remote)):
+                self.remotes[vertex] = remote
+            case Phase.LOAD, "lost", causes:
+                self.lost[vertex] = " ".join(causes[2:])
+            case Phase.LOAD, "unreachable", (remote, *said):
+                place = vertex if vertex in self.known else ""
+                self.unreachable[place] = (remote, " ".join(said))
+            case Phase.EXPORT, "left-out", (remote, *said):
+                self.left_out[vertex] = (remote, " ".join(said))
 
 
 def variables(source: str) -> dict[str, tuple[Variable, ...]]:

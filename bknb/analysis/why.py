@@ -7,7 +7,6 @@ inputs; an input whose files are what they were passes nothing on. So a cause is
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from graphlib import CycleError, TopologicalSorter
 
@@ -15,6 +14,7 @@ from bknb.analysis.causes import Cause, Explanation, Kind, StepReason, counts
 from bknb.analysis.changes import ENV, Change, changes, shown, variables
 from bknb.analysis.files import file_causes
 from bknb.analysis.seen import Seen, uses
+from bknb.analysis.sources import source_causes
 from bknb.cache.listing import Listing
 from bknb.history.recorder import redact
 from bknb.keys.cachekey import VOLATILE
@@ -22,16 +22,17 @@ from bknb.llb.ops import SourceOp
 from bknb.llb.vertex import Vertex
 from bknb.record import StepRecord, pair
 
-_PINNED = re.compile(r"@?(sha256:[0-9a-f]{64})$")
 _PLATFORM = frozenset(("OS", "Arch", "Variant", "OSVersion", "OSFeatures", "Platform"))
 _NAMES = {"Exec.meta.args": "command", "Exec.meta.cwd": "WORKDIR", "Exec.meta.user": "USER"}
+
+Evicted = Callable[[StepRecord, StepRecord | None], str]
 
 
 def explain(
     before: Seen,
     after: Seen,
     plaintext: Callable[[str], str | None] = lambda digest: None,
-    evicted: Callable[[StepRecord], str] = lambda step: "",
+    evicted: Evicted = lambda step, old: "",
 ) -> Explanation:
     """Why the steps of a build ran, or did not have to.
 
@@ -39,7 +40,8 @@ def explain(
         before: the baseline.
         after: the build that is asked about.
         plaintext: what a digest was taken of, None where that is not known any more.
-        evicted: of a step of the baseline, when and by what its result was removed, in words; "" if it was not.
+        evicted: of a step of the later build that ran, when and by what the result that it might have had was
+            removed, in words; "" if nothing is known of that. Its second argument is the step of the baseline.
     """
     return _Comparison(before, after, plaintext, evicted).explanation()
 
@@ -50,7 +52,7 @@ class _Comparison:
         before: Seen,
         after: Seen,
         plaintext: Callable[[str], str | None],
-        evicted: Callable[[StepRecord], str],
+        evicted: Evicted,
     ) -> None:
         self.before = before
         self.after = after
@@ -78,6 +80,7 @@ class _Comparison:
     def _reason(self, step: StepRecord) -> StepReason:
         old = self.pairs.get(step.digest)
         ran = step.outcome in ("ran", "merged", "failed", "cancelled")
+        remote = self.after.remotes.get(step.digest, "")
         own: list[Cause] = []
         passed: dict[Cause, StepRecord] = {}
         if step.outcome == "skipped" or step.kind in ("local", "internal"):
@@ -85,7 +88,7 @@ class _Comparison:
         if step.digest in self.after.ignored:
             own = [Cause(Kind.NO_CACHE)]
         elif old is None:
-            own = [Cause(Kind.NEW, _label(step))] if ran or step.kind == "image" else []
+            own = [self._new(step)] if ran or step.kind == "image" else []
         else:
             if not _same_key(old, step):
                 passed = self._passed(step, old)
@@ -93,11 +96,11 @@ class _Comparison:
                 own += [] if own or passed else self._moved(step, old)
             if ran and not own and not passed and counts(step):
                 passed = self._passed(step, None)
-                own = [] if passed else [self._unchanged(step, old)]
+                own = [] if passed else [self._gone(step, old)]
         because = next(iter(passed.values()), None) if not own else None
         if step.outcome == "content" and not own and because is None:
             because = next(iter(self._passed(step, None).values()), None)
-        return StepReason(step, old, tuple(own), tuple(dict.fromkeys((*own, *passed))), because)
+        return StepReason(step, old, tuple(own), tuple(dict.fromkeys((*own, *passed))), because, remote)
 
     def _passed(self, step: StepRecord, old: StepRecord | None) -> dict[Cause, StepRecord]:
         """The causes that its inputs pass on, each with the step where it arose."""
@@ -119,15 +122,40 @@ class _Comparison:
         now = self.after.content.get((step.digest, number))
         return now is not None and now == self.before.content.get((old.digest, number))
 
-    def _unchanged(self, step: StepRecord, old: StepRecord) -> Cause:
-        """Nothing differs, and it ran all the same."""
-        if step.digest in self.after.lost:
-            return Cause(Kind.BLOB_MISSING, _label(step))
-        if old.outcome not in ("definition", "content", "remote", "ran", "merged"):
-            return Cause(Kind.UNFINISHED, _label(step), old.outcome)
-        if removed := self.evicted(old):
+    def _new(self, step: StepRecord) -> Cause:
+        """The baseline has no such step, or there is none."""
+        if removed := self._removed(step, None):
             return Cause(Kind.EVICTED, _label(step), after=removed)
-        return Cause(Kind.GONE, _label(step))
+        return Cause(Kind.NEW, _label(step)) if self.before.steps else Cause(Kind.NEVER_BUILT)
+
+    def _gone(self, step: StepRecord, old: StepRecord) -> Cause:
+        """Nothing differs, and it ran all the same: what is known of its result, the surest first."""
+        label = _label(step)
+        if step.digest in self.after.lost:
+            return Cause(Kind.BLOB_MISSING, label, after=self.after.lost[step.digest])
+        if old.outcome in ("skipped", "compiled"):
+            return Cause(Kind.NEVER_BUILT, label, old.outcome)
+        if old.outcome not in ("definition", "content", "remote", "ran", "merged"):
+            return Cause(Kind.UNFINISHED, label, old.outcome)
+        if removed := self._removed(step, old):
+            return Cause(Kind.EVICTED, label, after=removed)
+        if unreachable := self._unreachable(step, old):
+            return Cause(Kind.REMOTE_UNREACHABLE, *unreachable)
+        if old.digest in self.before.left_out:
+            remote, why = self.before.left_out[old.digest]
+            return Cause(Kind.NEVER_EXPORTED, label, remote, why)
+        return Cause(Kind.GONE, label)
+
+    def _removed(self, step: StepRecord, old: StepRecord | None) -> str:
+        return self.after.removed.get(step.digest) or self.evicted(step, old)
+
+    def _unreachable(self, step: StepRecord, old: StepRecord) -> tuple[str, str, str] | None:
+        """The cache that a step would have been imported from: its name, "", and what it said."""
+        told = self.after.unreachable.get(step.digest)
+        whole = self.after.unreachable.get("")
+        if told is None and whole is not None and self.before.remotes.get(old.digest) == whole[0]:
+            told = whole
+        return None if told is None else (told[0], "", told[1])
 
     def _moved(self, step: StepRecord, old: StepRecord) -> list[Cause]:
         """Its op is what it was and nothing above it differs: it stands on other steps than before."""
@@ -153,7 +181,7 @@ class _Comparison:
             texts = self.before.text(old), self.after.text(step)
             return [Cause(Kind.INSTRUCTION, _label(step), *texts)] if texts[0] != texts[1] else []
         if isinstance(was.op, SourceOp) and isinstance(now.op, SourceOp):
-            return self._source(was, now)
+            return source_causes(self.before, self.after, was, now, self._plaintext)
         differ = changes(was, now)
         own = self._op(step, old, differ, tuple(passed))
         if not any(change.path.startswith("paths") for change in differ):
@@ -214,31 +242,6 @@ class _Comparison:
         values = ("…", "…") if hidden else (shown(before), shown(after))
         return Cause(Kind.ARG if argument else Kind.ENV, name, *values)
 
-    def _source(self, was: Vertex, now: Vertex) -> list[Cause]:
-        assert isinstance(was.op, SourceOp) and isinstance(now.op, SourceOp)
-        if was.platform != now.platform:
-            return [Cause(Kind.PLATFORM, "Platform", str(was.platform or ""), str(now.platform or ""))]
-        old, new = self._image(self.before, was), self._image(self.after, now)
-        if old[0] != new[0]:
-            return [Cause(Kind.IMAGE, new[0], old[0], new[0])]
-        if old[1] != new[1]:
-            return [Cause(Kind.IMAGE_MOVED, new[0], old[1], new[1])]
-        differ = [change for change in changes(was, now) if change.path != "identifier"]
-        return [Cause(Kind.FIELD, c.path, shown(c.before), shown(c.after)) for c in differ]
-
-    def _image(self, seen: Seen, vertex: Vertex) -> tuple[str, str]:
-        """The name of an image and the digest that it had."""
-        assert isinstance(vertex.op, SourceOp)
-        text = vertex.op.identifier.partition("://")[2]
-        pinned = _PINNED.search(text)
-        if pinned is not None:
-            return _familiar(text[: pinned.start()]), pinned[1]
-        for key in seen.keys.get(vertex.digest, ()):
-            found = _PINNED.search(self.plaintext(key) or "")
-            if found is not None:
-                return _familiar(text), found[1]
-        return _familiar(text), ""
-
     # --- files --------------------------------------------------------------------------------------------
 
     def _files(self, step: StepRecord, old: StepRecord, was: Vertex, now: Vertex) -> list[Cause]:
@@ -258,9 +261,13 @@ class _Comparison:
                 found += file_causes(listings[0], listings[1], origin) or [Cause(Kind.FILES, _label(step))]
         return found
 
+    def _plaintext(self, digest: str) -> str | None:
+        found = self.after.texts.get(digest) or self.before.texts.get(digest)
+        return found or self.plaintext(digest)
+
     def _listing(self, digest: str) -> Listing | None:
         if digest not in self._listings:
-            text = self.plaintext(digest)
+            text = self._plaintext(digest)
             self._listings[digest] = Listing.parse(text) if text is not None else None
         return self._listings[digest]
 
@@ -298,7 +305,3 @@ def _label(step: StepRecord) -> str:
 
 def _words(text: str) -> list[str]:
     return text.replace("\\\n", " ").split()
-
-
-def _familiar(name: str) -> str:
-    return name.removeprefix("docker.io/").removeprefix("library/")

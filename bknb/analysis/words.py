@@ -53,6 +53,12 @@ def phrase(cause: Cause) -> str:
             return f"FROM {was} → {now}"
         case Kind.IMAGE_MOVED:
             return f"{subject} is another image: {_digest(cause.before)} → {_digest(cause.after)}"
+        case Kind.SOURCE:
+            return f"{was} → {now}"
+        case Kind.GIT_COMMIT:
+            return f"{subject} is another commit: {cause.before[:12] or 'unknown'} → {cause.after[:12] or 'unknown'}"
+        case Kind.HTTP_BODY:
+            return f"{subject} has other bytes: {_digest(cause.before)} → {_digest(cause.after)}"
         case Kind.PLATFORM:
             return f"platform {was or 'none'} → {now or 'none'}"
         case Kind.FRONTEND:
@@ -61,12 +67,18 @@ def phrase(cause: Cause) -> str:
             return f"{subject}: {was or 'none'} → {now or 'none'}"
         case Kind.NO_CACHE:
             return "--no-cache"
+        case Kind.NEVER_BUILT:
+            return f"{subject} was not needed before" if subject else "built for the first time"
         case Kind.UNFINISHED:
             return f"it had not finished the last time ({cause.before or 'never began'})"
         case Kind.EVICTED:
             return f"its result was {now}"
         case Kind.BLOB_MISSING:
-            return "its result was known, but its files were gone"
+            return "its result was known, but its files were gone" + (f" ({now})" if now else "")
+        case Kind.REMOTE_UNREACHABLE:
+            return f"the cache {subject} could not be asked" + (f" ({now})" if now else "")
+        case Kind.NEVER_EXPORTED:
+            return f"the cache {was or 'exported'} was written without it" + (f" ({now})" if now else "")
         case Kind.GONE:
             return "nothing changed, but its result is not in the cache any more"
 
@@ -98,15 +110,12 @@ def grouped(explanation: Explanation) -> list[tuple[list[Cause], list[StepReason
     for cause in explanation.causes:
         steps = explanation.made_run(cause)
         ran = tuple(one.step.digest for one in steps)
-        alike: object = "files" if cause.kind.of_file else "lost" if cause.kind in _UNCHANGED else cause
-        key = (alike, ran if alike != "lost" else cause.kind)
+        alike: object = "files" if cause.kind.of_file else "gone" if cause.kind.unchanged else cause
+        key = (alike, ran if alike != "gone" else cause.kind)
         causes, made = found.setdefault(key, ([], []))
         causes.append(cause)
         made += [one for one in steps if one not in made]
     return list(found.values())
-
-
-_UNCHANGED = frozenset((Kind.UNFINISHED, Kind.EVICTED, Kind.BLOB_MISSING, Kind.GONE))
 
 
 def reason(one: StepReason) -> str:
@@ -123,7 +132,7 @@ def reason(one: StepReason) -> str:
             f"same files, although {_name(one.because)} changed" if one.because is not None else "same files"
         )
     if outcome == "remote":
-        return "an imported cache has it"
+        return f"imported from {one.remote}" if one.remote else "an imported cache has it"
     if not one.ran or one.step.kind == "local":
         return ""
     if one.own:
@@ -151,6 +160,12 @@ def hint(cause: Cause, explanation: Explanation, after: Seen) -> str:
         return _lower_arg(cause, explanation, after)
     if cause.kind is Kind.IMAGE_MOVED:
         return f"FROM {cause.subject}@{cause.after} stays what it is"
+    if cause.kind is Kind.GIT_COMMIT:
+        return f"{cause.subject.partition('#')[0]}#{cause.after} stays what it is"
+    if cause.kind is Kind.HTTP_BODY:
+        return f"ADD --checksum={cause.after} says which bytes are meant"
+    if cause.kind is Kind.NEVER_EXPORTED:
+        return "--cache-to ...,mode=max exports every step"
     return ""
 
 
@@ -206,6 +221,8 @@ def _group(causes: Sequence[Cause]) -> str:
             Kind.EVICTED: f"{len(causes)} results were {removed.pop() if len(removed) == 1 else 'evicted'}",
             Kind.UNFINISHED: f"{len(causes)} steps had not finished the last time",
             Kind.BLOB_MISSING: f"the files of {len(causes)} results were gone",
+            Kind.REMOTE_UNREACHABLE: f"{len(causes)} caches could not be asked",
+            Kind.NEVER_EXPORTED: f"{len(causes)} steps are not in the cache that was exported",
         }.get(causes[0].kind, f"{len(causes)} results are not in the cache any more")
     paths = list(dict.fromkeys(cause.subject for cause in causes))
     if len(paths) == 1:
@@ -214,7 +231,7 @@ def _group(causes: Sequence[Cause]) -> str:
 
 
 def _subject(causes: Sequence[Cause]) -> str:
-    return _cut(causes[0].subject) if len(causes) == 1 and causes[0].kind not in _UNCHANGED else ""
+    return _cut(causes[0].subject) if len(causes) == 1 and not causes[0].kind.unchanged else ""
 
 
 def _name(step: StepRecord | None) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from bknb.errors import StepError
 from bknb.events import Outcome, Phase
-from bknb.protocols import Ref
+from bknb.protocols import CacheRecord, Ref
 from bknb.solver.graph import ActiveEdge, ActiveVertex
 
 _OPEN: Final = (None, Outcome.CANCELLED, Outcome.FAILED)
@@ -50,7 +50,12 @@ def hit(edge: ActiveEdge) -> None:
         record = edge.records[0]
         phase = Phase.CONTENT if record.key in edge.by_content else Phase.KEY
         show(edge.vertex)
-        decide(edge.vertex, phase, "hit", record.key, record.result)
+        decide(edge.vertex, phase, "hit", *taken(record))
+
+
+def taken(record: CacheRecord) -> tuple[str, ...]:
+    """The causes of a hit: key, result, and the cache that it is imported from."""
+    return (record.key, record.result, *([record.remote] if record.remote else []))
 
 
 def miss(edge: ActiveEdge) -> None:

@@ -142,7 +142,7 @@ class Solver:
                 job.receive(active, event)
             hit = next((edge for edge in active.edges.values() if edge.records), None)
             if hit is not None:
-                job.decide(active, Phase.KEY, "hit", (hit.records[0].key, hit.records[0].result))
+                job.decide(active, Phase.KEY, "hit", board.taken(hit.records[0]))
         return targets
 
     def _propagate(self, active: ActiveVertex, *numbers: int) -> None:
@@ -315,8 +315,11 @@ class Solver:
         board.decide(active, Phase.LOAD, "loaded", record.key, record.result)
 
     def _lost(self, edge: ActiveEdge, record: CacheRecord, why: str) -> None:
-        causes = (record.key, record.result, why) if why else (record.key, record.result)
-        board.decide(edge.vertex, Phase.LOAD, "lost", *causes)
+        if record.remote and why:  # a blob that the cache has not is None, and no error
+            board.decide(edge.vertex, Phase.LOAD, "unreachable", record.remote, why)
+        else:
+            said = (why,) if why else ()
+            board.decide(edge.vertex, Phase.LOAD, "lost", record.key, record.result, *said)
         self._store.forget(record.result)
         edge.records, edge.closed = (), False
         board.pause(edge.vertex)

@@ -19,6 +19,7 @@ from bknb.content.images import ImageStore
 from bknb.digest import Digest
 from bknb.errors import ContentError, InvalidReference, RegistryError, SourceError
 from bknb.events import StatusEvent
+from bknb.keys.resolved import Resolved
 from bknb.keys.source import source_digest
 from bknb.llb.ops import SourceOp
 from bknb.llb.vertex import Vertex
@@ -147,7 +148,9 @@ class ImageSource:
         _annotate(job, pulled.note)
         first = manifest_key(pulled.target.digest, platform, limit)
         yield CacheMap(
-            source_digest(first), plaintext=f"{op.identifier} is {pulled.target.digest}", final=False
+            source_digest(first),
+            plaintext=Resolved(op.identifier, pulled.target.digest).to_text(),
+            final=False,
         )
         try:
             second = config_key(pulled.image.config.raw, limit) or first

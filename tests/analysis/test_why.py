@@ -143,7 +143,7 @@ def test_nothing_changed_and_it_ran(
     vertices = chain("a")
     said = [DecisionEvent(1, vertices[1].digest, Phase(event[0]), event[1], (), 1.0)] if event else []
     before, after = seen("1", vertices, "r" + outcome, "01"), seen("2", vertices, "dr", "01", said)
-    found = explain(before, after, evicted=lambda step: evicted)
+    found = explain(before, after, evicted=lambda step, old: evicted)
     assert [cause.kind for cause in found.causes] == [kind]
     assert evicted in text(found) and text(found)
 

@@ -1,0 +1,46 @@
+"""What a source's address meant when it was looked up, as the text that is kept beside its key.
+
+Every source that may change under one address (images, git, http) writes its cache map's plaintext so: then it can
+be said later from what to what it moved.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_TEXT: Final = re.compile(r"(\S+) is (\S+?)(?:, (.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """An address, and what it meant.
+
+    Attributes:
+        identifier: of the source op.
+        value: digest of an image's manifest or of a body, or a commit.
+        rest: what else is in the key and may differ ("modified ...").
+    """
+
+    identifier: str
+    value: str
+    rest: str = ""
+
+    def to_text(self) -> str:
+        """As it is kept.
+
+        >>> Resolved("https://h/x", "sha256:ab", "modified today").to_text()
+        'https://h/x is sha256:ab, modified today'
+        """
+        return f"{self.identifier} is {self.value}" + (f", {self.rest}" if self.rest else "")
+
+    @classmethod
+    def parse(cls, text: str) -> Resolved | None:
+        """What `to_text` wrote; None if it is something else.
+
+        >>> Resolved.parse("git://h/r is 0a1b").value
+        '0a1b'
+        """
+        found = _TEXT.fullmatch(text)
+        return None if found is None else cls(found[1], found[2], found[3] or "")
