@@ -149,6 +149,18 @@ class SqliteCacheStore:
             return None
         return zlib.decompress(row[0]).decode() if isinstance(row[0], bytes) else str(row[0])
 
+    def keyed(self, digest: str, output: int) -> frozenset[str]:
+        """Every key of steps with this cache map, whatever their inputs were."""
+        with _mapped(self.path):
+            rows = self._db.execute("SELECT key FROM keys WHERE digest=? AND output=?", (digest, output))
+            return frozenset(key for (key,) in rows)
+
+    def leads_on(self, key: str) -> bool:
+        """Whether any link starts from a key."""
+        with _mapped(self.path):
+            found = self._db.execute("SELECT EXISTS (SELECT 1 FROM links WHERE source=?)", (key,)).fetchone()
+            return bool(found[0])
+
     # --- changes ------------------------------------------------------------------------------------------
 
     def connect(
