@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from bknb.events import BuildEvent, DecisionEvent, Event, Phase, VertexEvent
 from bknb.frontend.dockerfile import ast
@@ -107,6 +108,10 @@ class Seen:
         given = self.opts.get(f"build-arg:{name}")
         found = [one.value for one in self.variables.get(name, ()) if one.value is not None]
         return given if given is not None else found[-1] if found else None
+
+
+NOTHING: Final = Seen("", ())
+"""What a first build is compared with."""
 
 
 class _Told:

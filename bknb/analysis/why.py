@@ -23,6 +23,7 @@ from bknb.llb.vertex import Vertex
 from bknb.record import StepRecord, pair
 
 _PLATFORM = frozenset(("OS", "Arch", "Variant", "OSVersion", "OSFeatures", "Platform"))
+_UNTRIED = ("skipped", "compiled")
 _NAMES = {"Exec.meta.args": "command", "Exec.meta.cwd": "WORKDIR", "Exec.meta.user": "USER"}
 
 Evicted = Callable[[StepRecord, StepRecord | None], str]
@@ -89,6 +90,9 @@ class _Comparison:
             own = [Cause(Kind.NO_CACHE)]
         elif old is None:
             own = [self._new(step)] if ran or step.kind == "image" else []
+        elif old.outcome in _UNTRIED:
+            passed = self._passed(step, None)
+            own = [Cause(Kind.NEVER_BUILT, _label(step), old.outcome)] if ran and not passed else []
         else:
             if not _same_key(old, step):
                 passed = self._passed(step, old)
@@ -133,8 +137,6 @@ class _Comparison:
         label = _label(step)
         if step.digest in self.after.lost:
             return Cause(Kind.BLOB_MISSING, label, after=self.after.lost[step.digest])
-        if old.outcome in ("skipped", "compiled"):
-            return Cause(Kind.NEVER_BUILT, label, old.outcome)
         if old.outcome not in ("definition", "content", "remote", "ran", "merged"):
             return Cause(Kind.UNFINISHED, label, old.outcome)
         if removed := self._removed(step, old):

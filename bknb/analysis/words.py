@@ -118,8 +118,13 @@ def grouped(explanation: Explanation) -> list[tuple[list[Cause], list[StepReason
     return list(found.values())
 
 
+def short(one: StepReason) -> str:
+    """The same as `reason` where something changed, came from elsewhere, or ran; "" for what is as it was."""
+    return reason(one) if one.ran or one.roots or one.because is not None or one.remote else ""
+
+
 def reason(one: StepReason) -> str:
-    """Why a step came to its outcome, for a column; "" where there is nothing to say."""
+    """Why a step came to its outcome; "" where there is nothing to say."""
     outcome = one.step.outcome
     if outcome == "skipped":
         return f"stage {one.step.stage} is not needed" if one.step.stage else "not needed"

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bknb import display
 from bknb.api.files import Files, run_in
 from bknb.api.image import Image, image_of
 from bknb.api.recorded import RecordedBuild, RecordedStep
@@ -143,10 +142,13 @@ class Build(RecordedBuild):
         Raises:
             UsageError: no such step, or no such build.
         """
+        from bknb.analysis.seen import NOTHING
+        from bknb.api import explained
         from bknb.api.explained import Why
 
         digest = self[step].digest if step is not None else ""
-        return Why(self._explanation(against), digest)
+        found = self._explanation(against) or explained.compare(self._client, NOTHING, self._seen())
+        return Why(found, digest)
 
     def _explanation(self, against: RecordedBuild | str | None) -> Explanation | None:
         from bknb.api import explained
@@ -172,7 +174,7 @@ class Build(RecordedBuild):
             found = self._explanation(None)
         except BknbError:  # a picture is worth more than what is said below it
             return None
-        return reasons(found) if found is not None else None
+        return reasons(found) if found is not None else None  # of a first build there is nothing to say
 
     def _seen(self) -> Seen:
         from bknb.analysis import Seen
@@ -180,9 +182,6 @@ class Build(RecordedBuild):
         steps = step_records(self.events, self._result.results)
         edges = [result.edge for result in self._result.frontend.results]
         return Seen.of(self.id, steps, self.events, edges, redact(self._request.opts))
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **_: Any) -> Mapping[str, Any]:
-        return display.mimebundle(self.view, reasons=self.reasons)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the build to one file, which `bknb.open` shows and answers from anywhere."""
@@ -192,9 +191,14 @@ class Build(RecordedBuild):
             await asyncio.to_thread(builder.parts.history.flush)
             return builder.parts.history.get(self.id)
 
+        from bknb.api.explained import kept
+
+        texts, removed = kept(self._client, self._seen())
+        said = self.reasons
         save_build(
-            path, self.id, self.events, self._result.frontend, self.metadata, self._client.call(record)
-        )
+            path, self.id, self.events, self._result.frontend, self.metadata, self._client.call(record),
+            texts=texts, removed=removed, reasons=said.to_json() if said is not None else {},
+        )  # fmt: skip
 
     def write_files(self, iidfile: str, metadata_file: str) -> None:
         """Write ``--iidfile`` and ``--metadata-file``."""

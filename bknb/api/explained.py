@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MOST_DIFFED, MOST_LINES, LARGEST = 10, 12, 64 << 10
 """Files of which lines are shown, lines of each, bytes of a file that is compared."""
+MOST_KEPT = 16 << 20
+"""Characters of lists of files that go into a saved build; what comes first goes first."""
 _LOOKED_AT = 8
 
 
@@ -37,18 +39,16 @@ class Why:
     """The answer: it shows itself; `causes` and `table` are the same as data.
 
     Attributes:
-        explanation: everything that was found out; None where there is nothing to compare with.
+        explanation: everything that was found out.
         step: the one step that was asked about, "" for the whole build.
     """
 
-    explanation: Explanation | None
+    explanation: Explanation
     step: str = ""
 
     @property
     def causes(self) -> tuple[Cause, ...]:
         """The root causes; of one step those that reached it."""
-        if self.explanation is None:
-            return ()
         if not self.step:
             return tuple(self.explanation.causes)
         return tuple(
@@ -60,21 +60,18 @@ class Why:
         """One row for each step: step, stage, cache, why, root causes, digest."""
         import pandas
 
-        steps = self.explanation.steps if self.explanation is not None else ()
         rows = [
             {
                 "step": one.step.command or one.step.name, "stage": one.step.stage, "cache": one.step.outcome,
                 "why": said.reason(one), "causes": [said.phrase(cause) for cause in one.roots],
                 "kinds": [cause.kind.value for cause in one.roots], "digest": one.step.digest,
             }
-            for one in steps
+            for one in self.explanation.steps
             if one.step.kind != "internal" and self.step in ("", one.step.digest)
         ]  # fmt: skip
         return pandas.DataFrame(rows, columns=["step", "stage", "cache", "why", "causes", "kinds", "digest"])
 
     def __repr__(self) -> str:
-        if self.explanation is None:
-            return "There is no earlier build to compare with."
         if self.step:
             return "\n".join(_step_lines(self.explanation, self.step))
         return said.text(self.explanation)
@@ -98,7 +95,7 @@ def _step_lines(explanation: Explanation, digest: str) -> Iterable[str]:
 def reasons(explanation: Explanation) -> Reasons:
     """What a picture says."""
     line, strong = said.sentence(explanation)
-    return Reasons(line, strong, {Digest(one.step.digest): said.reason(one) for one in explanation.steps})
+    return Reasons(line, strong, {Digest(one.step.digest): said.short(one) for one in explanation.steps})
 
 
 # --- from records to an answer ------------------------------------------------------------------------------
@@ -180,11 +177,11 @@ def compare(client: Client, before: Seen, after: Seen) -> Explanation:
     async def look(builder: LocalBuilder) -> Explanation:
         tombstones = builder.parts.tombstones
 
-        def evicted(step: StepRecord) -> str:
-            stones = [tombstones.find(result) for result in step.results] + [
-                tombstones.by_key(step.solver_digest)
-            ]
-            return next((str(stone) for stone in stones if stone is not None), "")
+        def evicted(step: StepRecord, old: StepRecord | None) -> str:
+            stones = [tombstones.find(result) for result in (old.results if old is not None else ())]
+            stones.append(tombstones.by_key(step.solver_digest))
+            gone = (stone for stone in stones if stone is not None and stone.removed <= after.finished)
+            return next(map(str, gone), "")
 
         found = explain(before, after, builder.parts.store.plaintext, evicted)
         diffs: dict[Cause, tuple[str, ...]] = {}
@@ -195,6 +192,30 @@ def compare(client: Client, before: Seen, after: Seen) -> Explanation:
             ]
             diffs[cause] = text_diff(old, new, cause.subject)
         return said.with_hints(found.with_diffs(diffs), after)
+
+    return client.call(look)
+
+
+def kept(client: Client, build: Seen) -> tuple[dict[str, str], dict[str, str]]:
+    """What a build's file brings along: the texts of its keys, and which results had been removed before it began."""
+
+    async def look(builder: LocalBuilder) -> tuple[dict[str, str], dict[str, str]]:
+        texts: dict[str, str] = {}
+        room = MOST_KEPT
+        digests = [*(key for keys in build.keys.values() for key in keys), *build.content.values()]
+        for digest in dict.fromkeys(digests):
+            text = builder.parts.store.plaintext(digest)
+            if text is not None and len(text) <= room:
+                texts[digest] = text
+                room -= len(text)
+        stones = {
+            step.digest: stone
+            for step in build.steps
+            if not step.cached and (stone := builder.parts.tombstones.by_key(step.solver_digest)) is not None
+        }
+        return texts, {
+            digest: str(stone) for digest, stone in stones.items() if stone.removed <= build.finished
+        }
 
     return client.call(look)
 

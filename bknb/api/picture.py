@@ -14,6 +14,8 @@ from bknb.errors import UnsupportedError, UsageError
 if TYPE_CHECKING:
     import pandas
 
+    from bknb.display.reasons import Reasons
+
 _SHAPES = (".svg", ".png", ".dot", ".mmd", ".md", ".txt")
 _PALETTE = {
     "cached": "fill:#dbeafe",
@@ -23,11 +25,11 @@ _PALETTE = {
 }
 
 
-def table(view: BuildView) -> pandas.DataFrame:
+def table(view: BuildView, reasons: Reasons | None = None) -> pandas.DataFrame:
     """One row for each step.
 
     Columns: ``step`` (the instruction), ``stage``, ``cache`` (definition, content, remote, ran, merged, skipped,
-    compiled, cancelled, failed),
+    compiled, cancelled, failed), ``why`` (the cause in short, "" for what is as it was),
     ``started`` (seconds after the build's begin), ``seconds``, ``size`` (bytes that it adds), ``digest``, ``name``.
     """
     import pandas
@@ -38,6 +40,7 @@ def table(view: BuildView) -> pandas.DataFrame:
             "step": step.label,
             "stage": step.stage,
             "cache": str(step.state),
+            "why": reasons.steps.get(step.digest, "") if reasons is not None else "",
             "started": None if step.started is None else round(step.started - begun, 4),
             "seconds": None if step.duration is None else round(step.duration, 4),
             "size": step.size,
@@ -47,7 +50,7 @@ def table(view: BuildView) -> pandas.DataFrame:
         for step in view.shown
     ]
     frame = pandas.DataFrame(
-        rows, columns=["step", "stage", "cache", "started", "seconds", "size", "digest", "name"]
+        rows, columns=["step", "stage", "cache", "why", "started", "seconds", "size", "digest", "name"]
     )
     return frame.astype({"size": "Int64", "cache": pandas.CategoricalDtype([str(state) for state in State])})
 

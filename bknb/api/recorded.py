@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from bknb.analysis import Seen
     from bknb.api.explained import Why
+    from bknb.display.reasons import Reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,12 @@ class RecordedBuild:
     @property
     def table(self) -> pandas.DataFrame:
         """One row for each step: what it is, how it came to its result, what it took."""
-        return table(self.view)
+        return table(self.view, self.reasons)
+
+    @property
+    def reasons(self) -> Reasons | None:
+        """What a picture says of why; None where there is nothing to say."""
+        return None
 
     @property
     def graph(self) -> Graph:
@@ -142,7 +148,7 @@ class RecordedBuild:
         raise UsageError(f"build {self.id} cannot be compared")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **_: Any) -> Mapping[str, Any]:
-        return display.mimebundle(self.view)
+        return display.mimebundle(self.view, reasons=self.reasons)
 
     def __repr__(self) -> str:
         return display.render_text(self.view)
@@ -170,19 +176,33 @@ class OpenedBuild(RecordedBuild):
         record = self.saved.record
         edges = [Definition.from_bytes(data).to_edge() for data in self.saved.definitions]
         steps = record.steps if record is not None else ()
-        return Seen.of(self.id, steps, self.events, edges, record.opts if record is not None else {})
+        return Seen.of(
+            self.id, steps, self.events, edges, record.opts if record is not None else {}, self.saved.texts,
+            self.saved.removed,
+        )  # fmt: skip
+
+    @property
+    def reasons(self) -> Reasons | None:
+        """What its picture said of why when it was saved."""
+        from bknb.display.reasons import Reasons
+
+        return Reasons.from_json(self.saved.reasons) if self.saved.reasons else None
 
     def why(self, step: str | int | None = None, *, against: RecordedBuild) -> Why:
-        """Why it did what it did, compared with another build; which files changed only its own machine knows.
+        """Why it did what it did, compared with another build, which may come from a file too.
+
+        The files bring what is needed along: lists of the files that steps read, and what their sources meant.
 
         Raises:
             UsageError: no such step.
         """
         from bknb.analysis import explain
+        from bknb.analysis.words import with_hints
         from bknb.api.explained import Why
 
         digest = self[step].digest if step is not None else ""
-        return Why(explain(against._seen(), self._seen()), digest)
+        after = self._seen()
+        return Why(with_hints(explain(against._seen(), after), after), digest)
 
     @property
     def metadata(self) -> Mapping[str, str]:

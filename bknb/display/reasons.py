@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 from bknb.digest import Digest
 from bknb.display import amounts
 from bknb.display.markup import PRE, words
+
+SHORT: Final = 60
+"""Characters of a cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +21,31 @@ class Reasons:
     Attributes:
         line: the second line of the picture.
         strong: the part of it that is shown strong.
-        steps: for the table's column, by step.
+        steps: for the table's column, by step; nothing for what is as it was.
     """
 
     line: str = ""
     strong: str = ""
     steps: Mapping[Digest, str] = field(default_factory=dict)
+
+    def short(self, step: Digest) -> str:
+        """The cell of a step."""
+        return amounts.cut(self.steps.get(step, ""), SHORT)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"line": self.line, "strong": self.strong, "steps": dict(self.steps)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Reasons:
+        """The reasons that `to_json` wrote; what is no text is passed over."""
+        steps = values.get("steps")
+        said = steps.items() if isinstance(steps, Mapping) else ()
+        return cls(
+            str(values.get("line", "")),
+            str(values.get("strong", "")),
+            {Digest(str(step)): str(why) for step, why in said},
+        )
 
     @property
     def html(self) -> str:

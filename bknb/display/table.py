@@ -65,7 +65,7 @@ def _rows(steps: Iterable[StepView], reasons: Reasons | None) -> Iterator[str]:
         remark = f' <span style="{QUIET}">{words(amounts.cut(step.note, 60))}</span>' if step.note else ""
         time = "" if step.state.cached else amounts.seconds(step.duration)
         dim = f";{QUIET}" if step.state is State.SKIPPED else ""
-        said = "" if reasons is None else words(amounts.cut(reasons.steps.get(step.digest, ""), 60))
+        said = "" if reasons is None else words(reasons.short(step.digest))
         why = "" if reasons is None else f'<td style="{_CELL}">{said}</td>'
         yield (
             f'<tr style="background:none{dim}">'

@@ -27,7 +27,7 @@ def render_text(view: BuildView, *, reasons: Reasons | None = None) -> str:
     if view.failed:
         parts.append(render_failure(view))
     if view.shown:
-        parts += [render_graph(view), render_table(view)]
+        parts += [render_graph(view), render_table(view, reasons)]
     if notes := _notes(view):
         parts.append(notes)
     return "\n\n".join(parts)
@@ -78,13 +78,16 @@ def _origins(box: Box, whole: Plan, homes: dict[str, Box]) -> str:
     return f"  ← {', '.join(dict.fromkeys(names))}" if names else ""
 
 
-def render_table(view: BuildView) -> str:
-    """The cache table: a row for each step."""
-    rows = [("step", "cache", "time", "size", "digest")]
+def render_table(view: BuildView, reasons: Reasons | None = None) -> str:
+    """The cache table: a row for each step; with a column for the reasons where there are any."""
+    rows: list[tuple[str, ...]] = [("step", "cache", "time", "size", "digest")]
     steps = [step for _, found in lanes(view.shown) for step in found]
     rows += [row(step) for step in steps[:MOST_ROWS]]
     left_out = len(steps) - MOST_ROWS
-    text = columns(rows, right=(2, 3))
+    said = [reasons.short(step.digest) for step in steps[:MOST_ROWS]] if reasons is not None else []
+    if any(said):
+        rows = [(*cells[:2], why, *cells[2:]) for cells, why in zip(rows, ("why", *said), strict=True)]
+    text = columns(rows, right=(3, 4) if any(said) else (2, 3))
     return text + (f"\nand {amounts.count(left_out, 'more step')}" if left_out > 0 else "")
 
 

@@ -38,6 +38,9 @@ class SavedBuild:
         dockerfile: its bytes, under `filename`.
         metadata: what the exporters answered.
         record: what else is known of it.
+        texts: digest -> what it was taken of: lists of the files that steps read, and what sources meant.
+        removed: step -> when and by what its result had been removed before it ran again, in words.
+        reasons: what its picture said of why (`display.Reasons`).
     """
 
     id: str
@@ -47,6 +50,9 @@ class SavedBuild:
     filename: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     record: Record | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    removed: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_build(
@@ -56,8 +62,12 @@ def save_build(
     frontend: FrontendResult,
     metadata: Mapping[str, str],
     record: Record | None = None,
+    *,
+    texts: Mapping[str, str] | None = None,
+    removed: Mapping[str, str] | None = None,
+    reasons: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a build to a file, whole or not at all.
+    """Write a build to a file, whole or not at all; the arguments are as in `SavedBuild`.
 
     Raises:
         UsageError: the file cannot be written.
@@ -65,10 +75,13 @@ def save_build(
     about = {"format": FORMAT, "id": id, "filename": frontend.filename, "metadata": dict(metadata)}
     if record is not None:
         about["record"] = record.to_json()
+    about |= {name: dict(given) for name, given in (("removed", removed), ("reasons", reasons)) if given}
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("build.json", json.dumps(about, indent=1))
         archive.writestr("events.jsonl", events_text(events))
+        if texts:
+            archive.writestr("texts.json", json.dumps(texts))
         if frontend.source:
             archive.writestr("Dockerfile", frontend.source)
         for number, result in enumerate(frontend.results):
@@ -119,7 +132,6 @@ def _read(archive: zipfile.ZipFile, path: str) -> SavedBuild:
     definitions: list[bytes] = []
     while f"definitions/{len(definitions)}.pb" in names:
         definitions.append(_entry(archive, f"definitions/{len(definitions)}.pb"))
-    metadata = about.get("metadata", {})
     record = about.get("record")
     return SavedBuild(
         str(about["id"]),
@@ -127,9 +139,16 @@ def _read(archive: zipfile.ZipFile, path: str) -> SavedBuild:
         tuple(definitions),
         _entry(archive, "Dockerfile") if "Dockerfile" in names else b"",
         str(about.get("filename", "")),
-        {str(name): str(value) for name, value in metadata.items()} if isinstance(metadata, dict) else {},
+        _words(about.get("metadata", {})),
         Record.from_json(record) if record is not None else None,
+        _words(json.loads(_entry(archive, "texts.json"))) if "texts.json" in names else {},
+        _words(about.get("removed", {})),
+        reasons if isinstance(reasons := about.get("reasons", {}), dict) else {},
     )
+
+
+def _words(given: Any) -> dict[str, str]:
+    return {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:

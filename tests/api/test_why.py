@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bknb.analysis import Cause, Kind
-from bknb.api import Build, Client, Preferences
-from bknb.api.explained import text_diff, why
+from bknb.api import Build, Client, OpenedBuild, Preferences
+from bknb.api.explained import Why, text_diff, why
 from bknb.builder.local import LocalBuilder
 from bknb.cache.tombstones import Tombstone
 from bknb.content.store import DiskContentStore
 from bknb.display import render_html
+from bknb.display.reasons import Reasons
 from bknb.errors import BuildError, UsageError
 from bknb.options import parse
 from bknb.registry.repositories import Repositories
@@ -63,7 +65,12 @@ def build(client: Client, context: Path, text: str = APP, *words: str) -> Build:
 
 def told(build: Build) -> list[tuple[str, str, str, str]]:
     """The root causes, as plain values."""
-    return [(cause.kind.value, cause.subject, cause.before, cause.after) for cause in build.why().causes]
+    return told_of(build.why())
+
+
+def told_of(answer: Why) -> list[tuple[str, str, str, str]]:
+    """The causes of an answer."""
+    return [(cause.kind.value, cause.subject, cause.before, cause.after) for cause in answer.causes]
 
 
 def _edit(path: str, text: str) -> Callable[[Path], object]:
@@ -192,6 +199,37 @@ def test_the_picture_says_it(shared: Client, app: Path) -> None:
     assert "-two" in repr(again.why()) and "+zwei" in repr(again.why("COPY src src"))
 
 
+def test_a_column_tells_it_in_text_and_as_data(shared: Client, app: Path) -> None:
+    """In the text and in the DataFrame a step that changed has its cause, what is as it was has nothing."""
+    build(shared, app)
+    (app / "src" / "a.py").write_text("one\nzwei\nthree\n")
+    again = build(shared, app)
+    column = dict(zip(again.table["step"], again.table["why"], strict=True))
+    assert column["COPY src src"] == "src/a.py changed +1 −1"
+    assert column["RUN cat src/* > all; echo $V >> all"] == "because of COPY src src"
+    assert column["RUN cp req.txt got"] == column["COPY req.txt ."] == column["WORKDIR /app"] == ""
+    head, _, *rows = again._repr_mimebundle_()["text/plain"].split("\n\n")[2].splitlines()
+    assert head.split() == ["step", "cache", "why", "time", "size", "digest"]
+    assert [row for row in rows if "src/a.py changed +1 −1" in row]
+
+
+def test_a_first_build_has_nothing_to_say_until_it_is_asked(shared: Client, app: Path) -> None:
+    """The picture is silent; whoever asks is told that it was built for the first time."""
+    first = build(shared, app, f"FROM busybox\nRUN echo {app} > /f\nRUN cat /f\n")
+    assert first.reasons is None and set(first.table["why"]) == {""}
+    assert told(first) == [("never-built", "", "", "")]
+    assert repr(first.why()).startswith("built for the first time: 2 steps ran")
+
+
+def test_a_step_that_was_not_needed_before(shared: Client, app: Path) -> None:
+    """Its stage was skipped in the baseline: it was never built, and what stands on it follows."""
+    text = f"FROM busybox AS a\nRUN echo {app} > /f\nFROM busybox AS b\nRUN echo b{app}\nFROM b\nCOPY --from=a /f /f\n"
+    one = build(shared, app, text, "--target", "b")
+    two = build(shared, app, text)
+    assert told_of(two.why(against=one)) == [("never-built", f"RUN echo {app} > /f", "skipped", "")]
+    assert "was not needed before: 2 steps ran" in repr(two.why(against=one))
+
+
 def test_an_argument_is_to_be_moved_down(shared: Client, app: Path) -> None:
     """It makes a step run that does not name it: the hint says below which line it would not."""
     build(shared, app)
@@ -230,7 +268,7 @@ def test_a_failed_baseline_is_passed_over(shared: Client, app: Path) -> None:
 
 
 def test_two_named_builds_are_compared(shared: Client, app: Path, tmp_path: Path) -> None:
-    """By object, by the beginning of an id, and from files, where the lists of files are not at hand."""
+    """By object, by the beginning of an id, and from files, which bring the lists of files along."""
     one = build(shared, app)
     (app / "src" / "a.py").write_text("x\n")
     two = build(shared, app)
@@ -242,7 +280,10 @@ def test_two_named_builds_are_compared(shared: Client, app: Path, tmp_path: Path
     for number, saved in enumerate((one, two)):
         saved.save(tmp_path / f"{number}.bknb")
     opened = [bknb.open(tmp_path / f"{number}.bknb") for number in (0, 1)]
-    assert [cause.kind for cause in opened[1].why(against=opened[0]).causes] == [Kind.FILES]
+    assert told_of(opened[1].why(against=opened[0])) == told_of(two.why(against=one))
+    assert opened[1].reasons is not None and opened[1].reasons.line == (two.reasons or Reasons()).line
+    bare = [OpenedBuild(replace(one.saved, texts={})) for one in opened]
+    assert [cause.kind for cause in bare[1].why(against=bare[0]).causes] == [Kind.FILES]
 
 
 def test_a_kernel_that_starts_anew_still_knows(tmp_path: Path, app: Path) -> None:
