@@ -29,6 +29,18 @@ class Bknb(Configurable):
     snapshotter = CaselessStrEnum(
         ["auto", "overlayfs", "native"], "auto", help="How file systems are kept: overlayfs, or plain copies."
     ).tag(config=True)
+    gc = Bool(
+        True, help="Remove by itself, after builds, what the rules take (%bknb prune --gc --explain tells)."
+    ).tag(config=True)
+    gc_reserved_space = Unicode(
+        "", help="Never go below this: 10GB, 20%; empty: by the size of the disk."
+    ).tag(config=True)
+    gc_max_used_space = Unicode("", help="Go down to this: 50GB, 60%; empty: by the size of the disk.").tag(
+        config=True
+    )
+    gc_min_free_space = Unicode("", help="Go on until so much of the disk is free; empty: by its size.").tag(
+        config=True
+    )
     withhold = Bool(
         True,
         help="Keep the open notebook and .ipynb_checkpoints out of contexts, so that saving it does not change them.",
@@ -45,4 +57,8 @@ class Bknb(Configurable):
             max_parallelism=self.max_parallelism,
             runtime=self.runtime,
             snapshotter=self.snapshotter,
+            gc=self.gc,
+            gc_reserved_space=self.gc_reserved_space,
+            gc_max_used_space=self.gc_max_used_space,
+            gc_min_free_space=self.gc_min_free_space,
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bknb import __version__
+from bknb.cli import COMMANDS
 from bknb.digest import Digest
 from bknb.llb import Definition
 from tests.conftest import need
@@ -67,7 +68,7 @@ def test_help_says_what_there_is(bknb: Shell, words: tuple[str, ...]) -> None:
     """Without words, too, it says which commands there are."""
     done = bknb(*words)
     assert done.returncode == 0
-    assert all(f"bknb {command}" in done.stdout.decode() for command in ("build", "llb", "doctor"))
+    assert all(f"bknb {command}" in done.stdout.decode() for command in COMMANDS)
 
 
 def test_version(bknb: Shell) -> None:
@@ -75,13 +76,16 @@ def test_version(bknb: Shell) -> None:
     assert bknb("--version").stdout.decode() == f"bknb {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["build", "llb"])
-def test_command_explains_its_options(bknb: Shell, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("build", "--build-arg"), ("llb", "--build-arg"), ("du", "--filter"), ("prune", "--keep-duration")],
+)
+def test_command_explains_its_options(bknb: Shell, command: str, option: str) -> None:
     """Help of a command names its options, and starts nothing."""
     done = bknb(command, "--help")
     said = done.stdout.decode()
     assert done.returncode == 0
-    assert f"usage: bknb {command}" in said and "--build-arg" in said
+    assert f"usage: bknb {command}" in said and option in said
     assert ("--format {json,proto,dot,mermaid}" in said) == (command == "llb")
     assert not (bknb.folder.parent / "state").exists()
 
@@ -91,12 +95,12 @@ def test_command_explains_its_options(bknb: Shell, command: str) -> None:
     [
         (("biuld", "."), "bknb: unknown command 'biuld' (did you mean build?); bknb help lists them"),
         (("frobnicate",), "bknb: unknown command 'frobnicate'; bknb help lists them"),
-        (("build",), "bknb: bknb build needs a CONTEXT: the folder that COPY reads, such as '.', or '-' for none"),
+        (("build",), "bknb build needs a CONTEXT: the folder that COPY reads, such as '.', or '-' for none"),
         (("build", "--tga", "x", "."), "bknb: unknown option --tga (did you mean --tag?); --help lists them all"),
         (("build", "a", "b"), "bknb: one CONTEXT is enough: 'b' is left over (quote a path that has spaces)"),
         (("llb", "--formt", "dot"), "bknb: unknown option --formt (did you mean --format?); --help lists them all"),
-        (("llb", "--push", "-t", "a", "."), "bknb: bknb llb only compiles: leave --output, --push, --load, --call "),
-        (("llb", "--platform", "linux/amd64,linux/arm64"), "bknb: bknb llb writes one graph, and there is one for "),
+        (("llb", "--push", "-t", "a", "."), "bknb llb only compiles: leave --output, --push, --load, --call "),
+        (("llb", "--platform", "linux/amd64,linux/arm64"), "bknb llb writes one graph, and there is one for "),
     ],
 )  # fmt: skip
 def test_wrong_words_are_one_line_and_two(bknb: Shell, words: tuple[str, ...], said: str) -> None:
@@ -238,3 +242,39 @@ def test_output_that_is_closed_early_is_no_failure(compiled: Shell) -> None:
         shell=True, cwd=compiled.folder, env=compiled.environ, capture_output=True, start_new_session=True,
     )  # fmt: skip
     assert b"Traceback" not in done.stderr
+
+
+def test_the_store_in_tables(bknb: Shell) -> None:
+    """What a build left is listed, told record by record, and goes when it is told to; a program reads it as JSON."""
+    need("busybox")
+    bknb.write("FROM busybox\nRUN echo hello > /greeting\n")
+    assert "nothing yet" in bknb("images").stdout.decode()
+    assert bknb("build", "-t", "demo", ".").returncode == 0
+    listed = [json.loads(line) for line in bknb("du", "--format", "json").stdout.splitlines()]
+    (step,) = [record for record in listed if "echo hello" in record["description"]]
+    assert step["shared"] and not step["in_use"] and step["size"] > 0
+    assert "bknb prune would free up to" in bknb("du").stdout.decode().splitlines()[-1]
+    assert [json.loads(line)["name"] for line in bknb("images", "--format=json").stdout.splitlines()] == [
+        "demo:latest"
+    ]
+    assert "demo" in bknb("history").stdout.decode()
+    assert "named image" in bknb("prune", "--explain").stdout.decode()
+    assert "removed" in bknb("prune", "--all").stdout.decode()
+    assert not any("echo hello" in line for line in bknb("du").stdout.decode().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("du", "--fliter", "x"), "did you mean --filter"),
+        (("prune", "--format", "json"), "goes with --explain"),
+        (("du", "--format", "xml"), "it is table or json"),
+        (("images", "demo"), "'demo' is left over"),
+        (("prune", "--keep-duration", "soon"), "'soon'"),
+    ],
+)
+def test_wrong_questions(bknb: Shell, words: tuple[str, ...], said: str) -> None:
+    """One line that says what is wrong, and exit code 2."""
+    done = bknb(*words)
+    assert done.returncode == 2
+    assert said in one_line(done)

@@ -18,12 +18,13 @@ from bknb.api.request import build_request, build_session
 from bknb.api.running import RunningBuild
 from bknb.builder.local import LocalBuilder
 from bknb.builder.thread import SolverThread
+from bknb.cache.filters import size
 from bknb.config.root import state_folder
 from bknb.events import Event
 from bknb.llb.vertex import Edge
 from bknb.options import BuildOptions, parse
 from bknb.protocols import Origin, SolveResult
-from bknb.settings import Settings
+from bknb.settings import DiskSpace, Settings
 
 T = TypeVar("T")
 
@@ -37,18 +38,29 @@ class Preferences:
     max_parallelism: int = 0
     runtime: str = "auto"
     snapshotter: str = "auto"
+    gc: bool = True
+    gc_reserved_space: str = ""
+    gc_max_used_space: str = ""
+    gc_min_free_space: str = ""
 
     def settings(self) -> Settings:
         """The settings of a builder.
 
         Raises:
             StoreError: the state folder cannot be used.
+            UsageError: an amount of disk is none.
         """
         folder = state_folder(self.root)
         return Settings(
             root=folder.path, offline=self.offline, note=folder.note, max_parallelism=self.max_parallelism,
-            runtime=self.runtime, snapshotter=self.snapshotter,
+            runtime=self.runtime, snapshotter=self.snapshotter, gc=self.gc,
+            gc_reserved_space=_space(self.gc_reserved_space), gc_max_used_space=_space(self.gc_max_used_space),
+            gc_min_free_space=_space(self.gc_min_free_space),
         )  # fmt: skip
+
+
+def _space(text: str) -> DiskSpace:
+    return DiskSpace(*size(text)) if text else DiskSpace()
 
 
 class Client:

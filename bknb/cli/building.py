@@ -1,7 +1,7 @@
-"""``bknb``: the cell's build on a command line, and a doctor.
+"""``bknb build`` and ``bknb llb``: the cell's build on a command line.
 
-``bknb build`` takes the words of ``docker buildx build`` and prints BuildKit's plain progress on stderr. ``bknb llb``
-takes the same words, compiles, and writes the graph to stdout; it runs nothing, and works where nothing can run.
+``build`` takes the words of ``docker buildx build`` and prints BuildKit's plain progress on stderr. ``llb`` takes the
+same words, compiles, and writes the graph to stdout; it runs nothing, and works where nothing can run.
 """
 
 from __future__ import annotations
@@ -9,31 +9,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bknb import __version__, options
-from bknb.errors import BknbError, BuildCancelled, BuildError, UsageError, did_you_mean
+from bknb import options
+from bknb.errors import BuildError, UsageError
 
 if TYPE_CHECKING:
     from bknb.api import Build, Client, RunningBuild
     from bknb.llb import Definition
-
-COMMANDS = {
-    "build": "build an image from a Dockerfile",
-    "doctor": "say what this machine can do",
-    "llb": "compile to LLB",
-}
-_HELP = """bknb: BuildKit, opened up
-
-  bknb build [options] CONTEXT    build; `bknb build --help` lists the options
-  bknb llb [options] [CONTEXT]    only compile, and print the graph; `bknb llb --help`
-  bknb doctor                     what this machine can do, and what is missing
-  bknb --version
-
-In a notebook: %load_ext bknb, then %%dockerfile in a cell.
-State is kept in BKNB_ROOT, or in the platform's user data folder."""
 
 _LLB_HELP = """
 Nothing runs: configs of base images are looked up, and that is all. The graph goes to stdout.
@@ -45,49 +29,8 @@ Nothing runs: configs of base images are looked up, and that is all. The graph g
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 when a build failed, 2 for wrong words, 130 when stopped."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        return _run(words)
-    except BuildCancelled as error:
-        print(error, file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        return 130
-    except UsageError as error:
-        print(f"bknb: {error}", file=sys.stderr)
-        return 2
-    except BknbError as error:
-        print(f"bknb: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
-
-
-def _run(words: list[str]) -> int:
-    command = words[0] if words else ""
-    match command:
-        case "" | "help" | "--help" | "-h":
-            print(_HELP)
-            return 0
-        case "--version" | "version":
-            print(f"bknb {__version__}")
-            return 0
-        case "build":
-            return _build(words[1:])
-        case "llb":
-            return _llb(words[1:])
-        case "doctor":
-            return _doctor()
-        case _:
-            raise UsageError(
-                f"unknown command {command!r}{did_you_mean(command, COMMANDS)}; bknb help lists them"
-            )
-
-
-def _build(words: list[str]) -> int:
+def build(words: list[str]) -> int:
+    """``bknb build``: the words of ``docker buildx build``, BuildKit's plain progress on stderr."""
     if options.wants_help(words):
         print(options.parser("bknb build", cell=False).format_help())
         return 0
@@ -96,14 +39,15 @@ def _build(words: list[str]) -> int:
         raise UsageError(
             "bknb build needs a CONTEXT: the folder that COPY reads, such as '.', or '-' for none"
         )
-    client = _client()
+    client = open_client()
     try:
         return _show(_start(client, found), found)
     finally:
         client.close()
 
 
-def _llb(words: list[str]) -> int:
+def llb(words: list[str]) -> int:
+    """``bknb llb``: the same words; compiles, and writes the graph to stdout."""
     if options.wants_help(words):
         print(options.parser("bknb llb", cell=False, formats=options.FORMATS).format_help() + _LLB_HELP)
         return 0
@@ -119,7 +63,7 @@ def _llb(words: list[str]) -> int:
             "--format proto is bytes and no text: write bknb llb --format proto . | buildctl build, or > FILE"
         )
     found = replace(found, llb=True, progress="quiet" if found.progress == "auto" else found.progress)
-    client = _client(runtime="none")
+    client = open_client(runtime="none")
     try:
         build = _wait(_start(client, found), found)
         if build is None:
@@ -145,7 +89,8 @@ def _written(definition: Definition, format: str) -> bytes:
             return render.json_lines(definition).encode()
 
 
-def _client(runtime: str = "auto") -> Client:
+def open_client(runtime: str = "auto") -> Client:
+    """A client on the state folder that the environment names; it starts nothing yet."""
     from bknb.garbage import no_collection
 
     with no_collection():
@@ -209,14 +154,3 @@ def _answer(build: Build) -> int:
     answers = build.answers
     print(answers.get("result.txt", b"").decode(errors="replace").rstrip("\n"))
     return int(answers.get("result.statuscode", b"0") or 0)
-
-
-def _doctor() -> int:
-    from bknb.doctor import examine
-
-    client = _client()
-    try:
-        print(examine(client))
-    finally:
-        client.close()
-    return 0
