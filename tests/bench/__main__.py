@@ -13,11 +13,12 @@ from bknb.api import Client, Preferences
 from tests.bench.graphs import row_g
 from tests.bench.peer import peer
 from tests.bench.rows import ROWS, Bench, Mirror, now
+from tests.bench.rows_d import ROWS as ROWS_D
 
 
 def main(words: list[str]) -> int:
     """Run the named rows, or all."""
-    rows = {**ROWS, "g": row_g}  # g takes minutes: only when it is asked for
+    rows = {**ROWS, **ROWS_D, "g": row_g}  # d and g take minutes: only when they are asked for
     unknown = set(words) - set(rows)
     if unknown:
         print(f"no row {sorted(unknown)[0]!r}: there are {', '.join(rows)}", file=sys.stderr)

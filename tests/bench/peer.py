@@ -48,12 +48,15 @@ def is_there() -> bool:
 
 
 @contextmanager
-def peer(mirror: str) -> Iterator[Peer | None]:
-    """A daemon that takes docker.io from a mirror on this machine; None where there is no BuildKit."""
+def peer(mirror: str, place: Path | None = None) -> Iterator[Peer | None]:
+    """A daemon that takes docker.io from a mirror on this machine; None where there is no BuildKit.
+
+    What it keeps is below `place`, or where temporary files are.
+    """
     if not is_there():
         yield None
         return
-    root = Path(tempfile.mkdtemp(prefix="peer-"))
+    root = Path(tempfile.mkdtemp(prefix="peer-", dir=place))
     config = root / "buildkitd.toml"
     config.write_text(f'[registry."docker.io"]\nmirrors = ["{mirror}"]\n[registry."{mirror}"]\nhttp = true\n')
     address = f"unix://{root}/sock"
