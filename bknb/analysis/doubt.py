@@ -7,7 +7,7 @@ result. `Doubts` works out those keys, inputs first; a step without any runs for
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from bknb.analysis.shadow import ShadowStore
@@ -41,38 +41,58 @@ class Doubts:
     ) -> None:
         self._store = store
         self._stood_in = stood_in
-        self._possible: dict[ActiveEdge, frozenset[str]] = {}
+        self._found: dict[ActiveEdge, frozenset[str]] = {}
+        self._kept: dict[ActiveEdge, frozenset[str]] = {}
         self.open: set[ActiveVertex] = set()
         for active in graph:
-            for edge in active.edges.values():
-                keys = self._keys(edge)
-                if keys:
-                    self._possible[edge] = keys
-                    if any(store.records(key) for key in keys):
-                        self.open.add(active)
+            if active.status.outcome in RAN and active.map is not None:
+                self._weigh(active)
         self.idle = self._idle(reversed(graph), goals) if self.open else set()
 
-    def _keys(self, edge: ActiveEdge) -> frozenset[str]:
-        """Keys that an edge may have beside those that it has in the prediction."""
-        active = edge.vertex
-        if active.status.outcome not in RAN or active.ignore_cache or active.map is None:
-            return NOTHING
+    def _weigh(self, active: ActiveVertex) -> None:
+        """Work out the keys that a vertex may have beside those that it has in the prediction.
+
+        It may be found by some, and when it has run it may be kept under more: what was run although the cache had it
+        is known by its old keys from then on.
+        """
         numbers = range(len(active.inputs))
         blind = {number for number in numbers if (active.vertex.digest, number) in self._stood_in}
-        if not blind and not any(given in self._possible for given in active.inputs):
-            return NOTHING
+        if not blind and not any(given in self._kept for given in active.inputs):
+            return
+        for edge in active.edges.values():
+            kept = self._keys(edge, blind, self._kept, results=True)
+            if kept:
+                self._kept[edge] = kept
+                if not active.ignore_cache:
+                    self._found[edge] = kept
+            found = NOTHING if active.ignore_cache else self._keys(edge, blind, self._found, results=False)
+            if any(self._store.records(key) for key in found):
+                self.open.add(active)
+
+    def _keys(
+        self,
+        edge: ActiveEdge,
+        blind: Collection[int],
+        more: Mapping[ActiveEdge, frozenset[str]],
+        *,
+        results: bool,
+    ) -> frozenset[str]:
+        """Where all inputs that are known lead to, by what they may have `more` of too."""
+        active = edge.vertex
+        assert active.map is not None
         keys = self._store.keyed(active.map.digest, edge.index) - edge.keys - frozenset(edge.result_keys)
-        for number in numbers:
+        for number, given in enumerate(active.inputs):
             if keys and number not in blind:
-                keys &= self._reached(edge, number)
+                own = (*given.keys, *given.result_keys) if results else given.keys
+                keys &= self._reached(edge, number, (*own, *more.get(given, ())))
         return keys
 
-    def _reached(self, edge: ActiveEdge, number: int) -> frozenset[str]:
-        """Where one input leads to, with every key that it may have."""
-        active, given = edge.vertex, edge.vertex.inputs[number]
+    def _reached(self, edge: ActiveEdge, number: int, keys: Iterable[str]) -> frozenset[str]:
+        """Where one input leads to."""
+        active = edge.vertex
         assert active.map is not None
         selector = active.map.deps[number].selector or ""
-        pairs = [(key, selector) for key in (*given.keys, *self._possible.get(given, ()))]
+        pairs = [(key, selector) for key in keys]
         content = active.content[number]
         if content is not None:
             pairs.append((content, ""))
@@ -91,6 +111,16 @@ class Doubts:
     def _surely_takes(self, above: ActiveVertex, number: int, idle: set[ActiveVertex]) -> bool:
         """Whether a vertex needs an input whatever comes of what is open: for its content, or to run."""
         if above.content[number] is not None:
-            known = any(edge.found[number] & edge.keys for edge in above.edges.values())
-            return above not in self.open or not known
+            return above not in self.open or not self._known_without_content(above, number)
         return above.status.outcome in RAN and above not in self.open and above not in idle
+
+    def _known_without_content(self, above: ActiveVertex, number: int) -> bool:
+        """Whether the keys of an input lead somewhere, so that its content is looked at later or never."""
+        assert above.map is not None
+        given, digest = above.inputs[number], above.map.digest
+        selector = above.map.deps[number].selector or ""
+        return any(
+            self._store.targets(key, number, edge.index, digest, selector) - frozenset(edge.result_keys)
+            for edge in above.edges.values()
+            for key in given.keys
+        )
