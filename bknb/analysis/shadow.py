@@ -112,12 +112,21 @@ class ShadowStore:
         vertex: str = "",
     ) -> str:
         """Keep a result; returns its key, an existing one where all inputs lead to it."""
-        key = self._resolve(digest, output, deps)
+        key = self.link(digest, output, deps, vertex=vertex)
         if key.startswith(VOLATILE):
             return key
         records = self._records.setdefault(key, {})
         records.pop(result, None)
         records[result] = CacheRecord(key, result)
+        return key
+
+    def link(
+        self, digest: str, output: int, deps: Sequence[Sequence[tuple[str, str]]], *, vertex: str = ""
+    ) -> str:
+        """As `save`, without a result."""
+        key = self._resolve(digest, output, deps)
+        if key.startswith(VOLATILE):
+            return key
         self._keyed[digest, output] = self._keyed.get((digest, output), frozenset()) | {key}
         self._dead.discard(key)
         for index, pairs in enumerate(deps):

@@ -190,6 +190,17 @@ class SqliteCacheStore:
         vertex: str = "",
     ) -> str:
         """Keep a result; returns its key, an existing one where all inputs lead to it."""
+        return self._keep(digest, output, deps, result, vertex)
+
+    def link(
+        self, digest: str, output: int, deps: Sequence[Sequence[tuple[str, str]]], *, vertex: str = ""
+    ) -> str:
+        """As `save`, without a result."""
+        return self._keep(digest, output, deps, None, vertex)
+
+    def _keep(
+        self, digest: str, output: int, deps: Sequence[Sequence[tuple[str, str]]], result: str | None, vertex: str
+    ) -> str:
         self.refresh()
         key = self._resolve(digest, output, deps)
         if key.startswith(VOLATILE):
@@ -205,7 +216,8 @@ class SqliteCacheStore:
             db.execute(
                 "INSERT OR IGNORE INTO keys VALUES (?, ?, ?, ?, ?)", (key, digest, output, vertex, now)
             )
-            db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (key, result, now))
+            if result is not None:
+                db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (key, result, now))
             self._add_links(links)
         self._records.pop(key, None)
         return key

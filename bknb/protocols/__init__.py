@@ -47,6 +47,7 @@ from bknb.protocols.frontend import (
 from bknb.protocols.solver import (
     CacheMap,
     CacheRecord,
+    CacheSource,
     CacheStore,
     Credentials,
     Dep,
@@ -81,6 +82,7 @@ __all__ = [
     "Builder",
     "CacheMap",
     "CacheRecord",
+    "CacheSource",
     "CacheStore",
     "Compression",
     "ContentStore",

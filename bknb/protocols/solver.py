@@ -100,6 +100,11 @@ class CacheStore(Protocol):
             StoreError: it cannot be written.
         """
 
+    def link(
+        self, digest: str, output: int, deps: Sequence[Sequence[tuple[str, str]]], *, vertex: str = ""
+    ) -> str:
+        """As `save` without a result: another cache has it, and what stands on it shall be found here."""
+
     def forget(self, result: str) -> None:
         """A result is gone; keys that lead nowhere any more go with it."""
 
@@ -108,6 +113,34 @@ class CacheStore(Protocol):
 
     def plaintext(self, digest: str) -> str | None:
         """What a digest was taken of, if that is still known."""
+
+
+class CacheSource(Protocol):
+    """Another cache that a build may take results from (``--cache-from``): read only, and asked last.
+
+    It is opened when a build needs a result that the local cache does not lead to, so a cached build asks
+    nobody. Its keys are its own affair, save for those of steps without inputs and of content
+    (`keys.cachekey.root_key`), from which its links start. A record's `load` gives a lazy Ref: files are brought
+    when a step needs them. What was loaded is kept in the local cache, with all keys that led to it.
+    """
+
+    name: str
+
+    async def open(self) -> None:
+        """Bring its index here; called before the first question.
+
+        Raises:
+            BknbError: it cannot be reached, or understood; the build goes on without it.
+        """
+
+    def targets(self, key: str, input: int, output: int, digest: str, selector: str) -> frozenset[str]:
+        """Keys that a link leads to; as `CacheStore.targets`."""
+
+    def records(self, key: str) -> tuple[CacheRecord, ...]:
+        """Results of a key, newest first; each names this cache in `remote` and has a `load`."""
+
+    def forget(self, result: str) -> None:
+        """A result could not be loaded: it is not offered again."""
 
 
 @dataclass(frozen=True, slots=True)

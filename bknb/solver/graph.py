@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from bknb.digest import Digest
 from bknb.errors import DefinitionError, StepError
 from bknb.llb.vertex import Edge, Vertex
-from bknb.protocols import CacheMap, CacheRecord, Operation, Ref
+from bknb.protocols import CacheMap, CacheRecord, CacheStore, Operation, Ref
 
 if TYPE_CHECKING:
     from bknb.flight import Flight
+    from bknb.solver.combined import Import
     from bknb.solver.job import Job, Status
 
 Identity = tuple[Digest, str]
@@ -74,6 +75,7 @@ class ActiveVertex:
         consumers: active vertices that read it, and the numbers of the inputs that do.
         rank: longer than the way to any input; a topological order.
         ignore_cache: it runs even if the cache has it.
+        cache: who is asked for it; `imports` are those of its jobs' caches that are part of that.
         map: its cache map; None for a source that has not been asked.
         digests: of all cache maps asked so far; more than one for a source only.
         mapped: no further cache map is to come; `maps` gives a source's next one.
@@ -86,14 +88,14 @@ class ActiveVertex:
     """
 
     __slots__ = (
-        "below", "broken", "consumers", "content", "digests", "edges", "identity", "ignore_cache", "inputs",
-        "jobs", "map", "mapped", "maps", "mapping", "operation", "outputs", "rank", "ready", "realising", "running",
+        "below", "broken", "cache", "consumers", "content", "digests", "edges", "identity", "ignore_cache", "imports",
+        "inputs", "jobs", "map", "mapped", "maps", "mapping", "operation", "outputs", "rank", "ready", "realising", "running",
         "status", "unready", "vertex",
     )  # fmt: skip
 
     def __init__(
         self, vertex: Vertex, identity: Identity, inputs: tuple[ActiveEdge, ...], operation: Operation,
-        ignore_cache: bool, status: Status,
+        ignore_cache: bool, status: Status, cache: CacheStore,
     ) -> None:  # fmt: skip
         self.vertex = vertex
         self.identity = identity
@@ -101,6 +103,8 @@ class ActiveVertex:
         self.operation = operation
         self.ignore_cache = ignore_cache
         self.status = status
+        self.cache = cache
+        self.imports: tuple[Import, ...] = ()
         self.consumers: dict[ActiveVertex, list[int]] = {}
         self.rank: int = 1 + max([edge.vertex.rank for edge in inputs], default=0)
         self.map: CacheMap | None = None
@@ -188,11 +192,15 @@ class ActiveGraph:
     Args:
         resolve: gives a vertex its operation.
         status: makes what is shown of a vertex that nothing is known of yet.
+        cache: the local one.
     """
 
-    def __init__(self, resolve: Callable[[Vertex], Operation], status: Callable[[], Status]) -> None:
+    def __init__(
+        self, resolve: Callable[[Vertex], Operation], status: Callable[[], Status], cache: CacheStore
+    ) -> None:
         self._resolve = resolve
         self._status = status
+        self._cache = cache
         self._active: dict[Identity, ActiveVertex] = {}
         self._forced: dict[Digest, ActiveVertex] = {}
 
@@ -228,7 +236,8 @@ class ActiveGraph:
             active = self._forced.get(vertex.digest)
         if active is None:
             inputs = tuple(found[edge.vertex.digest].edge(edge.index) for edge in vertex.inputs)
-            active = ActiveVertex(vertex, identity, inputs, self._resolve(vertex), ignore, self._status())
+            operation = self._resolve(vertex)
+            active = ActiveVertex(vertex, identity, inputs, operation, ignore, self._status(), self._cache)
             self._active[identity] = active
             for number, edge in enumerate(inputs):
                 edge.vertex.consumers.setdefault(active, []).append(number)
@@ -243,6 +252,11 @@ class ActiveGraph:
             del self._forced[active.vertex.digest]
         for edge in active.inputs:
             edge.vertex.consumers.pop(active, None)
+
+    def importing(self, source: Import) -> list[ActiveVertex]:
+        """Those that are looked for in an imported cache, inputs first."""
+        found = [active for active in self._active.values() if source in active.imports]
+        return sorted(found, key=lambda active: active.rank)
 
     def __len__(self) -> int:
         return len(self._active)

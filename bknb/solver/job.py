@@ -39,6 +39,7 @@ from bknb.protocols import Ref, Session
 from bknb.solver import board
 
 if TYPE_CHECKING:
+    from bknb.solver.combined import Import
     from bknb.solver.graph import ActiveVertex
     from bknb.solver.solver import Solver
 
@@ -142,11 +143,12 @@ class Job:
     Attributes:
         graph: the active vertices that it shows, with the fields of their events.
         held: those that live because of it, which may be more.
+        imports: caches that it asks for what the local one does not have.
     """
 
     def __init__(
         self, solver: Solver, id: str, session: Session, emit: Emit, *,
-        ignore_cache: bool | Collection[Digest], slots: Slots, describe: Describe,
+        ignore_cache: bool | Collection[Digest], slots: Slots, describe: Describe, imports: Sequence[Import] = (),
     ) -> None:  # fmt: skip
         self.id = id
         self.session = session
@@ -155,6 +157,7 @@ class Job:
         self.graph: dict[ActiveVertex, Mapping[str, Any]] = {}
         self.held: dict[ActiveVertex, None] = {}
         self.describe = describe
+        self.imports = tuple(imports)
         self._solver = solver
         self._ignore_cache = ignore_cache
         self._sequence = 0

@@ -5,6 +5,7 @@ each other:
 
 - `_mapping(source)`: ask a source for its cache maps, cheap first, until one of them hits;
 - `_realising(vertex, i)`: realise input i, prepare it, and compute its content key;
+- `_open(import)`: bring the index of a cache that a job imports from, when the local one misses a result;
 - `_solving(edge)`: the result of an edge, from the cache or by
 - `_running(vertex)`: executing it, once for all vertices that come to the same cache key.
 
@@ -34,8 +35,9 @@ from bknb.flight import Flight, Waits
 from bknb.garbage import no_collection
 from bknb.keys.cachekey import CONTENT, root_key
 from bknb.llb.vertex import Edge
-from bknb.protocols import CacheMap, CacheRecord, CacheStore, Limiter, Ref, Session, Worker
+from bknb.protocols import CacheMap, CacheRecord, CacheSource, CacheStore, Limiter, Ref, Session, Worker
 from bknb.solver import board
+from bknb.solver.combined import CombinedCache, Import, adopt
 from bknb.solver.graph import ActiveEdge, ActiveGraph, ActiveVertex, reaches
 from bknb.solver.job import Describe, Job, Slots, Status, StepJob, describe
 from bknb.solver.run import SCRATCH, Runner
@@ -57,7 +59,8 @@ class Solver:
     def __init__(self, worker: Worker, store: CacheStore, *, limiter: Limiter | None = None) -> None:
         self._worker = worker
         self._store = store
-        self._graph = ActiveGraph(worker.resolve, Status)
+        self._graph = ActiveGraph(worker.resolve, Status, store)
+        self._opening: dict[Import, Flight[None]] = {}
         self._runner = Runner(self, store, limiter or Slots(), self._running, self._propagate)
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +85,7 @@ class Solver:
 
     def job(
         self, id: str, session: Session, emit: Emit, *, ignore_cache: bool | Collection[Digest] = False,
-        parallelism: int | None = None, describe: Describe = describe,
+        parallelism: int | None = None, describe: Describe = describe, cache_from: Sequence[CacheSource] = (),
     ) -> Job:  # fmt: skip
         """A request to be served: ``async with solver.job(...) as job: ref = await job.solve(edge)``.
 
@@ -93,10 +96,12 @@ class Solver:
             ignore_cache: run all vertices although the cache has them, or those with these digests.
             parallelism: how many steps of this job may run at once; None for no limit.
             describe: gives the fields of a vertex's events that are known beforehand.
+            cache_from: other caches, asked in this order for what the local one does not have.
         """
         return Job(
-            self, id, session, emit, ignore_cache=ignore_cache, slots=Slots(parallelism), describe=describe
-        )
+            self, id, session, emit, ignore_cache=ignore_cache, slots=Slots(parallelism), describe=describe,
+            imports=[Import(source) for source in cache_from],
+        )  # fmt: skip
 
     # --- from edges to flights ----------------------------------------------------------------------------
 
@@ -134,7 +139,10 @@ class Solver:
         new = [
             (job, active) for vertex, active in pairs.values() for job in jobs if job.attach(vertex, active)
         ]
-        for edge in sweep((active for _, active in pairs.values()), self._store):
+        if imports := [each for job in jobs for each in job.imports]:
+            for _, active in pairs.values():
+                self._import(active, imports)
+        for edge in sweep(active for _, active in pairs.values()):
             board.mark_hit(edge)
         for job, active in new:
             job.show(active)
@@ -146,7 +154,14 @@ class Solver:
         return targets
 
     def _propagate(self, active: ActiveVertex, *numbers: int) -> None:
-        propagate(active, self._store, board.hit, numbers or None)
+        propagate(active, board.hit, numbers or None)
+
+    def _import(self, active: ActiveVertex, imports: Sequence[Import]) -> None:
+        """Have a vertex looked for in these caches too."""
+        new = [each for each in imports if each not in active.imports]
+        if new:
+            active.imports += tuple(new)
+            active.cache = CombinedCache(self._store, active.imports)
 
     def _flight(
         self, body: Callable[[], Coroutine[Any, Any, None]], forget: Callable[[], None]
@@ -188,6 +203,14 @@ class Solver:
         active, number = wanted
         return self._mapping(active) if number < 0 else self._realising(active, number)
 
+    def _open(self, each: Import) -> Flight[None]:
+        def forget() -> None:
+            self._opening.pop(each, None)
+
+        if each not in self._opening:
+            self._opening[each] = self._flight(lambda: self._ask(each), forget)
+        return self._opening[each]
+
     # --- the flights --------------------------------------------------------------------------------------
 
     async def _solve(self, edge: ActiveEdge) -> None:
@@ -198,9 +221,9 @@ class Solver:
             while not edge.done:
                 if edge.records:
                     await self._load(edge)
-                elif not edge.closed:
-                    for item in frontier(edge):
-                        waits.join(self._wanted(item))
+                elif pending := self._questions(edge):
+                    for flight in pending:
+                        waits.join(flight)
                     await waits.change()
                 elif active.unready or not active.mapped:
                     if not active.mapped:
@@ -219,6 +242,34 @@ class Solver:
             if not edge.done:
                 await waits.on(self._running(active))
                 self._runner.finish(edge)
+
+    async def _ask(self, each: Import) -> None:
+        """Open an imported cache, and look for everything in it that may be found there."""
+        asking = self._graph.importing(each)
+        for active in asking:
+            board.decide(active, Phase.WAIT, "begin", "pull")
+        try:
+            await each.source.open()
+            each.answers = True
+        except (BknbError, OSError) as error:
+            for active in self._graph.importing(each):
+                board.decide(active, Phase.LOAD, "unreachable", each.source.name, str(error))
+        finally:
+            for active in asking:
+                board.decide(active, Phase.WAIT, "end", "pull")
+        each.tried = True
+        for edge in sweep(self._graph.importing(each)):
+            board.hit(edge)
+
+    def _questions(self, edge: ActiveEdge) -> list[Flight[None]]:
+        """What has to be asked before an edge is a miss: sources for keys, then other caches, then content."""
+        active = edge.vertex
+        wanted = [] if edge.closed else frontier(edge)
+        untried = [each for each in active.imports if not each.tried and not active.ignore_cache]
+        if untried:
+            maps = [item for item in wanted if item[1] < 0]
+            return [self._wanted(item) for item in maps] or [self._open(each) for each in untried]
+        return [self._wanted(item) for item in wanted]
 
     def _join_inputs(self, active: ActiveVertex, waits: Waits) -> None:
         """Have everything realised that a vertex needs to run."""
@@ -293,9 +344,9 @@ class Solver:
             for edge in active.edges.values():
                 digest = active.map.digest
                 known = frozenset[str]().union(
-                    *(self._store.targets(key, number, edge.index, digest, selector) for key in given.keys)
+                    *(active.cache.targets(key, number, edge.index, digest, selector) for key in given.keys)
                 )
-                edge.by_content |= self._store.connect(sources, number, edge.index, digest) - known
+                edge.by_content |= active.cache.connect(sources, number, edge.index, digest) - known
 
     async def _load(self, edge: ActiveEdge) -> None:
         """Take the best record; one whose result is gone is forgotten, and the edge looked at again."""
@@ -311,6 +362,8 @@ class Solver:
                 self._lost(edge, record, why)
                 return
         edge.ref, edge.result_keys = ref, (record.key,)
+        if record.remote:
+            edge.result_keys = adopt(edge, self._store, SCRATCH if ref is None else ref.id)
         edge.done = edge.closed = True
         board.decide(active, Phase.LOAD, "loaded", record.key, record.result)
 
@@ -320,7 +373,7 @@ class Solver:
         else:
             said = (why,) if why else ()
             board.decide(edge.vertex, Phase.LOAD, "lost", record.key, record.result, *said)
-        self._store.forget(record.result)
+        edge.vertex.cache.forget(record.result)
         edge.records, edge.closed = (), False
         board.pause(edge.vertex)
         self._propagate(edge.vertex)
@@ -361,6 +414,8 @@ class Solver:
                     unfinished.append(active.maps)
         job.held.clear()
         job.graph.clear()
+        for each in job.imports:
+            self._opening.pop(each, None)
         for maps in unfinished:
             if isinstance(maps, AsyncGenerator):
                 await maps.aclose()

@@ -25,29 +25,25 @@ Wanted = tuple[ActiveVertex, int]
 """An input, by number, whose content is wanted; number -1 is a source whose cache map is wanted."""
 
 
-def sweep(vertices: Iterable[ActiveVertex], store: CacheStore) -> list[ActiveEdge]:
+def sweep(vertices: Iterable[ActiveVertex]) -> list[ActiveEdge]:
     """Work out every edge of a graph given inputs first; returns those that were found in the cache."""
     hits = []
     for active in vertices:
         for edge in active.edges.values():
             known = edge.records
-            update(edge, store)
+            update(edge)
             if edge.records and not known:
                 hits.append(edge)
     return hits
 
 
 def propagate(
-    start: ActiveVertex,
-    store: CacheStore,
-    hit: Callable[[ActiveEdge], None],
-    numbers: Sequence[int] | None = None,
+    start: ActiveVertex, hit: Callable[[ActiveEdge], None], numbers: Sequence[int] | None = None
 ) -> None:
     """Work out a vertex again, and everything above it for which that changes something.
 
     Args:
         start: of which something became known.
-        store: the cache.
         hit: told of each edge that was found.
         numbers: the inputs of `start` that it became known of; None for all.
     """
@@ -59,7 +55,7 @@ def propagate(
         changed = False
         for edge in active.edges.values():
             known = edge.records
-            changed = update(edge, store, news) or edge.done or changed
+            changed = update(edge, news) or edge.done or changed
             if edge.records and not known:
                 hit(edge)
         if changed:
@@ -72,17 +68,17 @@ def propagate(
                     pending += reading
 
 
-def update(edge: ActiveEdge, store: CacheStore, numbers: Sequence[int] | None = None) -> bool:
+def update(edge: ActiveEdge, numbers: Sequence[int] | None = None) -> bool:
     """Work out the keys of one edge from those of its inputs; tells whether anything is new.
 
     Args:
         edge: which.
-        store: the cache.
         numbers: the inputs of which something may have become known; None for all.
     """
     active = edge.vertex
     if edge.done or active.map is None:
         return False
+    store = active.cache
     if active.ignore_cache:
         changed, edge.closed = not edge.closed, True
         return changed
@@ -95,7 +91,7 @@ def update(edge: ActiveEdge, store: CacheStore, numbers: Sequence[int] | None = 
             _look(edge, store, number)
         edge.keys = NOTHING if edge.empty else frozenset.intersection(*edge.found)
         edge.closed = edge.dead > 0 or not edge.opens
-    edge.records = _records(edge.keys, store) if edge.keys else ()
+    edge.records = _records(active, edge.keys) if edge.keys else ()
     edge.closed = edge.closed or bool(edge.records)
     return edge.closed != closed or bool(edge.records) != known or edge.keys != keys
 
@@ -122,12 +118,22 @@ def _look(edge: ActiveEdge, store: CacheStore, number: int) -> None:
         edge.dead += (new == 0) - (old == 0)
 
 
-def _records(keys: frozenset[str], store: CacheStore) -> tuple[CacheRecord, ...]:
+def _records(active: ActiveVertex, keys: frozenset[str]) -> tuple[CacheRecord, ...]:
+    """Results of several keys: local ones first, then the newest, then the first cache that was named."""
+    store = active.cache
     if len(keys) == 1:
         (key,) = keys
         return store.records(key)
     every = [record for key in keys for record in store.records(key)]
-    return tuple(sorted(every, key=lambda record: (bool(record.remote), -record.created, record.result)))
+    named = [each.source.name for each in active.imports]
+    return tuple(
+        sorted(
+            every,
+            key=lambda record: (
+                bool(record.remote), -record.created, named.index(record.remote) if record.remote else 0, record.result,
+            ),
+        )
+    )  # fmt: skip
 
 
 def frontier(edge: ActiveEdge) -> list[Wanted]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ import pytest
 
 from bknb.cache.store import SqliteCacheStore
 from bknb.digest import Digest
+from bknb.protocols import CacheSource
 from bknb.solver import Slots, Solver
 from tests.fakes import Events, FakeRef, FakeSession, FakeWorker, World, parse
 
@@ -33,14 +34,14 @@ class Bench:
     async def build(
         self, text: str, target: str = "", *, solver: Solver | None = None, limit: int | None = None,
         session: str = "", ignore_cache: bool | Collection[Digest] = False, parallelism: int | None = None,
-        events: Events | None = None,
+        events: Events | None = None, cache_from: Sequence[CacheSource] = (),
     ) -> str:  # fmt: skip
         """Build one vertex of a graph, the last by default; returns what it is made of."""
         if solver is None:
             async with self.solver(limit) as own:
                 return await self.build(
                     text, target, solver=own, session=session, ignore_cache=ignore_cache,
-                    parallelism=parallelism, events=events,
+                    parallelism=parallelism, events=events, cache_from=cache_from,
                 )  # fmt: skip
         self.builds += 1
         session = session or f"s{self.builds}"
@@ -49,7 +50,7 @@ class Bench:
             self.events = events = Events()
         async with solver.job(
             f"b{self.builds}", FakeSession(session), events.append,
-            ignore_cache=ignore_cache, parallelism=parallelism,
+            ignore_cache=ignore_cache, parallelism=parallelism, cache_from=cache_from,
         ) as job:  # fmt: skip
             ref = await job.solve(edges[target] if target else list(edges.values())[-1])
             if ref is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from bknb.cache.store import SqliteCacheStore
 from bknb.solver.graph import ActiveGraph, RunningIndex, reaches, topological
 from bknb.solver.job import Slots, Status
 from tests.fakes import FakeWorker, World, parse
@@ -18,9 +19,9 @@ def test_topological_order() -> None:
     assert found == ["s", "a", "b", "top"]
 
 
-def test_vertices_are_shared_by_digest_and_by_what_ignores_the_cache() -> None:
+def test_vertices_are_shared_by_digest_and_by_what_ignores_the_cache(store: SqliteCacheStore) -> None:
     """Two graphs share what is the same in both; what stands on a forced vertex is another."""
-    graph = ActiveGraph(FakeWorker(World()).resolve, Status)
+    graph = ActiveGraph(FakeWorker(World()).resolve, Status, store)
     edges = parse(DIAMOND)
     one = graph.load([edges["top"]], lambda vertex: False)
     again = graph.load([edges["b"]], lambda vertex: False)
@@ -34,9 +35,9 @@ def test_vertices_are_shared_by_digest_and_by_what_ignores_the_cache() -> None:
     assert len(graph) == 0 and not one[same["s"]][1].consumers
 
 
-def test_who_waits_for_whom() -> None:
+def test_who_waits_for_whom(store: SqliteCacheStore) -> None:
     """A vertex reaches its inputs, and what its nested build waits for."""
-    graph = ActiveGraph(FakeWorker(World()).resolve, Status)
+    graph = ActiveGraph(FakeWorker(World()).resolve, Status, store)
     edges = parse(DIAMOND + "other = source\n")
     found = graph.load([edges["top"], edges["other"]], lambda vertex: False)
     top, s, other = (found[edges[name].vertex.digest][1] for name in ("top", "s", "other"))
@@ -45,9 +46,9 @@ def test_who_waits_for_whom() -> None:
     assert reaches(top, other)
 
 
-def test_running_index() -> None:
+def test_running_index(store: SqliteCacheStore) -> None:
     """A twin is one that every input leads to."""
-    graph = ActiveGraph(FakeWorker(World()).resolve, Status)
+    graph = ActiveGraph(FakeWorker(World()).resolve, Status, store)
     found = graph.load([parse(DIAMOND)["top"]], lambda vertex: False)
     one, two = [active for _, active in found.values()][:2]
     index = RunningIndex()
