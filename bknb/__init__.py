@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     """Finds a public name in `bknb.api`; a submodule's name is left to the import system."""
+    if name == "cache":  # both: see there
+        return importlib.import_module(f"{__name__}.cache")
     if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is None:
         api = importlib.import_module(f"{__name__}.api")
         if name in api.__all__:

@@ -12,6 +12,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 
 from bknb import options as words
 from bknb.api import Build, Client, RunningBuild
+from bknb.api.client import set_default_client
 from bknb.api.request import redact
 from bknb.errors import BknbError, BuildCancelled, BuildError, UnsupportedError
 from bknb.errors import UsageError as WrongWords
@@ -52,11 +53,13 @@ class BknbMagics(Magics):
         self.shell.configurables.append(self.settings)  # type: ignore[arg-type]
         self.formatters.register()
         add_matcher(self.shell)
+        set_default_client(lambda: self.client)
 
     def unregister(self) -> None:
         """Take everything back, and end the builder."""
         from kernel_ext.complete import remove_matcher
 
+        set_default_client(None)
         remove_matcher(self.shell)
         self.formatters.unregister()
         self.shell.configurables[:] = [c for c in self.shell.configurables if id(c) != id(self.settings)]

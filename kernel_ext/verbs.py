@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bknb import api
 from bknb.api.store import explain, parse_prune, parse_usage
+from bknb.api.tables import moved
 from bknb.doctor import examine
 from bknb.errors import UnsupportedError, UsageError, did_you_mean
 from bknb.options import split
@@ -21,6 +22,8 @@ _HELP = """%bknb VERB
   prune     remove what nobody uses and no named image is made of (--all: that too; --filter F,
             --keep-duration, --reserved-space, --max-used-space, --min-free-space; --gc: what the
             rules take that work after each build; --explain: tell for each record why, do nothing)
+  cache     the cache as DataFrames: .records .keys .links .uses .mounts
+  mounts    the cache mounts, as a DataFrame (mounts save ID FILE.tar.zst, mounts load ID FILE)
   images    the images kept by -t, as a DataFrame
   history   the builds so far, as a DataFrame
   graph     the graph of the last build
@@ -74,6 +77,18 @@ def _prune(magics: BknbMagics, words: list[str]) -> Any:
     return None
 
 
+def _cache(magics: BknbMagics, words: list[str]) -> Any:
+    _none(words, "cache")
+    return api.cache(magics.client)
+
+
+def _mounts(magics: BknbMagics, words: list[str]) -> Any:
+    if not words:
+        return api.mounts(magics.client)
+    print(moved(magics.client, words, "%bknb mounts"))
+    return None
+
+
 def _images(magics: BknbMagics, words: list[str]) -> Any:
     _none(words, "images")
     return api.images(magics.client)
@@ -115,6 +130,6 @@ def _help(magics: BknbMagics, words: list[str]) -> Any:
 
 
 VERBS: Mapping[str, Callable[[Any, list[str]], Any]] = {
-    "doctor": _doctor, "du": _du, "prune": _prune, "images": _images, "history": _history, "graph": _graph,
+    "doctor": _doctor, "du": _du, "prune": _prune, "cache": _cache, "mounts": _mounts, "images": _images, "history": _history, "graph": _graph,
     "why": _why, "config": _config, "help": _help,
 }  # fmt: skip

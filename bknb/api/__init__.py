@@ -9,6 +9,7 @@ r"""What people hold: a client, a running build, a finished build, its steps and
     build.steps[-1].files.diff()     # what did this step change?
     build.run("ls -l /")
     build.why()                      # what changed since the last build, and what ran because of it
+    bknb.cache().uses                # a DataFrame: what builds took from the cache, and the seconds that saved
 
 Everything here is synchronous and may be called from any thread but the solver's; a running build can be awaited.
 
@@ -16,7 +17,7 @@ Everything here is synchronous and may be called from any thread but the solver'
 - `build`: `Build` and `Step`                              - `files`: `Files`, the files of a result
 - `image`: `Image`, the image that a build made            - `recorded`: builds from files, and what any build tells
 - `request`: options to what a builder is asked            - `store`: what the store holds, as tables
-- `explained`: why a build did what it did
+- `explained`: why a build did what it did           - `tables`: the cache as DataFrames, its mounts as tars
 """
 
 from bknb.api.build import Build, Step
@@ -27,8 +28,9 @@ from bknb.api.recorded import OpenedBuild, RecordedBuild, failure_text
 from bknb.api.recorded import open_file as open
 from bknb.api.running import RunningBuild
 from bknb.api.store import disk_usage, history, images, prune
+from bknb.api.tables import CacheTables, cache, load_mount, mounts, save_mount
 
 __all__ = [
-    "Build", "Client", "Files", "Image", "Preferences", "RunningBuild", "Step", "build", "default_client", "disk_usage",
-    "failure_text", "history", "images", "open", "OpenedBuild", "prune", "RecordedBuild",
+    "Build", "CacheTables", "Client", "Files", "Image", "Preferences", "RunningBuild", "Step", "build", "cache", "default_client", "disk_usage",
+    "failure_text", "history", "images", "load_mount", "mounts", "open", "OpenedBuild", "prune", "RecordedBuild", "save_mount",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bknb.api.build import Build
 from bknb.api.request import build_request, build_session
@@ -25,6 +25,9 @@ from bknb.llb.vertex import Edge
 from bknb.options import BuildOptions, parse
 from bknb.protocols import Origin, SolveResult
 from bknb.settings import DiskSpace, Settings
+
+if TYPE_CHECKING:
+    from bknb.api.plan import Plan
 
 T = TypeVar("T")
 
@@ -117,6 +120,24 @@ class Client:
         """
         return self.start(options, **arguments).wait()
 
+    def plan(
+        self, options: BuildOptions, *, dockerfile: str | bytes | None = None, edge: Edge | None = None, llb: bool = False,
+        withheld: Sequence[str] = (), origin: Origin = Origin(), environ: Mapping[str, str] | None = None,  # noqa: B008 - frozen
+    ) -> Plan:  # fmt: skip
+        """Say what a build would do, and run nothing; arguments as for `start`.
+
+        Raises:
+            UsageError: the options do not fit together, or name files that are not there.
+            DockerfileError: the Dockerfile is wrong.
+            SourceError: a base image cannot be had.
+        """
+        from bknb.api.plan import make_plan
+
+        environ = dict(os.environ) if environ is None else environ
+        session = build_session(options, dockerfile, withheld, environ, llb=llb)
+        request = build_request(options, session, edge, llb=llb, origin=origin, dockerfile=dockerfile)
+        return make_plan(self, request, session, options.touch)
+
     def call(self, act: Callable[[LocalBuilder], Awaitable[T]]) -> T:
         """Run a coroutine function of the builder on the solver's thread and wait for its answer."""
 
@@ -179,10 +200,20 @@ def _close(client: weakref.ref[Client]) -> None:
         found.close()
 
 
-@cache
+class _Default:
+    """Who serves those that name no client; a notebook's is the one of its cells."""
+
+    find: Callable[[], Client] = staticmethod(cache(Client))
+
+
 def default_client() -> Client:
     """The client of this process for those who name none."""
-    return Client()
+    return _Default.find()
+
+
+def set_default_client(find: Callable[[], Client] | None) -> None:
+    """Have `find` called for the client of this process; None: one with the settings that nobody changed."""
+    _Default.find = staticmethod(cache(Client) if find is None else find)
 
 
 def build(

@@ -2,5 +2,21 @@
 
 `store` remembers keys and results, `contenthash` says what is in a tree of files. `refs` holds the results
 themselves (`handles`: counted holds; `records`: their rows; `chain`: the layers that they are made of), and
-`folders` the directories that steps keep between builds.
+`folders` the directories that steps keep between builds. `contents` reads all of it for tables.
+
+People write ``bknb.cache()``: a package cannot share its name with a function, so this one can be called.
 """
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """The cache as DataFrames: `bknb.api.cache`."""
+        return importlib.import_module("bknb.api").cache(*arguments, **named)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -18,7 +18,7 @@ from bknb.errors import BknbError, BuildCancelled, UsageError, did_you_mean
 
 COMMANDS: Final[Mapping[str, str]] = {
     "build": "building", "llb": "building",
-    "du": "questions", "prune": "questions", "images": "questions", "history": "questions", "doctor": "questions",
+    "du": "questions", "prune": "questions", "mounts": "questions", "images": "questions", "history": "questions", "doctor": "questions",
 }  # fmt: skip
 """Command -> the module of this package that has a function of that name."""
 
@@ -30,6 +30,7 @@ _HELP = """bknb: BuildKit, opened up
   bknb history                    the builds so far, newest first
   bknb du [options]               what the store holds; `bknb du --help`
   bknb prune [options]            remove what nobody uses; `bknb prune --help`
+  bknb mounts [save|load ...]     what RUN --mount=type=cache keeps, as tars; `bknb mounts --help`
   bknb doctor                     what this machine can do, and what is missing
   bknb --version
 

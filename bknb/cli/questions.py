@@ -1,4 +1,4 @@
-"""``bknb du``, ``prune``, ``images``, ``history``, ``doctor``: tables on stdout, or JSON for programs."""
+"""``bknb du``, ``prune``, ``mounts``, ``images``, ``history``, ``doctor``: tables on stdout, or JSON for programs."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ Remove what nobody uses and no named image is made of.
   --gc                      apply the rules that work by themselves after each build
   --explain                 remove nothing; tell for each record which rule takes it, or why it stays
   --format json             with --explain: a line of JSON for each record"""
+
+
+_MOUNTS_HELP = """usage: bknb mounts [save|load ID FILE]
+
+The directories that steps keep between builds: RUN --mount=type=cache.
+
+  bknb mounts                          list them; --format json: a line of JSON for each
+  bknb mounts save go-build go.tar.zst write one to a tar; .gz and .zst at the end compress it
+  bknb mounts load go-build go.tar.zst put the files of a tar into one, over what is there"""
 
 
 def du(words: list[str]) -> int:
@@ -97,6 +106,24 @@ def history(words: list[str]) -> int:
     from bknb import api
 
     return _table(words, "history", api.history)
+
+
+def mounts(words: list[str]) -> int:
+    """``bknb mounts``: the cache mounts; ``save ID FILE`` and ``load ID FILE`` take one out as a tar and put it back."""
+    from bknb import api
+    from bknb.api.tables import moved
+
+    if wants_help(words):
+        print(_MOUNTS_HELP)
+        return 0
+    if words and not words[0].startswith("--"):
+        client = open_client()
+        try:
+            print(moved(client, words, "bknb mounts"))
+        finally:
+            client.close()
+        return 0
+    return _table(words, "mounts", api.mounts)
 
 
 def doctor(words: list[str]) -> int:
