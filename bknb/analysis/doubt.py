@@ -47,6 +47,8 @@ class Doubts:
         for active in graph:
             if active.status.outcome in RAN and active.map is not None:
                 self._weigh(active)
+            for edge in active.edges.values():
+                self._recall(edge)
         self.idle = self._idle(reversed(graph), goals) if self.open else set()
 
     def _weigh(self, active: ActiveVertex) -> None:
@@ -68,6 +70,16 @@ class Doubts:
             found = NOTHING if active.ignore_cache else self._keys(edge, blind, self._found, results=False)
             if any(self._store.records(key) for key in found):
                 self.open.add(active)
+
+    def _recall(self, edge: ActiveEdge) -> None:
+        """Doubts of earlier predictions on this store about the keys of an edge, and those of this one for later."""
+        own = edge.keys.union(edge.result_keys)
+        earlier = self._store.suspects(own)
+        if earlier:
+            self._kept[edge] = self._kept.get(edge, NOTHING) | earlier
+            self._found[edge] = self._found.get(edge, NOTHING) | earlier
+        if own and edge in self._kept:
+            self._store.suspect(own | self._kept[edge])
 
     def _keys(
         self,

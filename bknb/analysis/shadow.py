@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from bknb.keys.cachekey import VOLATILE, derived_key, root_key
@@ -43,6 +43,7 @@ class ShadowStore:
         self._gone: set[str] = set()
         self._dead: set[str] = set()
         self._texts: dict[str, str] = {}
+        self._suspects: dict[str, set[str]] = {}
         self._made = 0
 
     def new_result(self) -> str:
@@ -85,6 +86,11 @@ class ShadowStore:
         """The keys that lead to a result."""
         own = tuple(key for key, records in self._records.items() if result in records)
         return own if self._base is None else (*own, *self._base.keys_of(result))
+
+    def suspects(self, keys: Iterable[str]) -> frozenset[str]:
+        """Keys of which nobody knows whether they are one with some of these."""
+        found = frozenset[str]().union(*(self._suspects[key] for key in keys if key in self._suspects))
+        return found.difference(keys)
 
     def plaintext(self, digest: str) -> str | None:
         """What a digest was taken of, if that is known."""
@@ -147,6 +153,13 @@ class ShadowStore:
         if targets and not link[0].startswith(VOLATILE):
             self._links[link] = self._links.get(link, frozenset()) | targets
             self._sources.add(link[0])
+
+    def suspect(self, keys: Iterable[str]) -> None:
+        """Some of these keys may be one: which, only a build would show. A later prediction has to know."""
+        every = set(keys)
+        every.update(*(self._suspects[key] for key in keys if key in self._suspects))
+        for key in every:
+            self._suspects[key] = every
 
     def forget(self, result: str) -> None:
         """A result is gone; keys that lead nowhere any more are not led to."""

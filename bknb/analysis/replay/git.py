@@ -7,7 +7,9 @@ anybody's: none of its hooks, filters or helpers run, and nothing is fetched for
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -143,7 +145,7 @@ class Repository:
     def changes(self, commits: Sequence[Commit]) -> list[list[Change]]:
         """For each commit but the first what differs from the one before it in the list."""
         found: list[list[Change]] = [[] for _ in commits[1:]]
-        left = list(enumerate(zip(commits, commits[1:], strict=False)))
+        left = list(enumerate(itertools.pairwise(commits)))
         while left:  # git names only the later one of a pair, so each commit is that once in a process
             asked: dict[str, int] = {}
             pairs, again = [], []
@@ -258,10 +260,8 @@ class _Blobs:
         self._process.kill()
         self._process.wait()
         self._answers.close()
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._questions.close()
-        except BrokenPipeError:
-            pass
 
     def read(self, name: str, limit: int) -> bytes | None:
         """A small blob by id or as COMMIT:PATH; None where there is none."""

@@ -52,8 +52,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A commit. `cells` has one for each row, None where it has no such step or does not need it; of a commit that
-    cannot be built `error` says why, and all are None."""
+    """A commit.
+
+    Attributes:
+        commit: which.
+        cells: one for each row; None where it has no such step, or does not need it.
+        error: why it cannot be built; "" if it can.
+    """
 
     commit: Commit
     cells: tuple[Cell | None, ...] = ()
