@@ -38,6 +38,10 @@ class Outcome(enum.StrEnum):
     """It was only asked for the graph: nothing runs."""
     CANCELLED = "cancelled"
     FAILED = "failed"
+    WOULD_RUN = "would run"
+    """Of a plan: a build would run it."""
+    OPEN = "open"
+    """Of a plan: whether it would run is known only at run time."""
 
     @property
     def cached(self) -> bool:

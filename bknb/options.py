@@ -68,6 +68,9 @@ class BuildOptions:
     platforms: tuple[str, ...] = ()
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
+    plan: bool = False
+    touch: tuple[str, ...] = ()
+    fail_on_miss: bool = False
     progress: str = "auto"
     secrets: tuple[str, ...] = ()
     ssh: tuple[str, ...] = ()
@@ -198,6 +201,19 @@ def parser(prog: str, *, cell: bool, formats: Sequence[str] = ()) -> argparse.Ar
         metavar="STAGE",
         help="run every step of these stages",
     )
+    add(
+        "--plan",
+        action="store_true",
+        help="run nothing: say which steps would be cached, which would run, and why",
+    )
+    add(
+        "--touch",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --plan: as though the content of this file of the context had changed; may repeat",
+    )
+    add("--fail-on-miss", action="store_true", help="fail before the first step that is not cached")
     add("--progress", choices=PROGRESS, default="auto", help="how the build is shown")
     add(
         "--secret",
@@ -344,6 +360,9 @@ def parse(
         labels={k: v or "" for k, v in _pairs(found.label, "--label", lone=True).items()},
         platforms=platforms,
         no_cache=found.no_cache,
+        plan=found.plan,
+        touch=tuple(found.touch),
+        fail_on_miss=found.fail_on_miss,
         no_cache_filter=tuple(name for text in found.no_cache_filter for name in text.split(",") if name),
         progress="quiet" if found.quiet else found.progress,
         secrets=tuple(found.secret),

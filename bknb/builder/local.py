@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,6 +22,7 @@ from bknb.digest import Digest
 from bknb.errors import BknbError, DockerfileError, StepError, UnsupportedError
 from bknb.events import BuildEvent, Emit, Outcome, VertexEvent, WarningEvent
 from bknb.history import new_id
+from bknb.llb.vertex import Vertex
 from bknb.oci.types import Descriptor, Index, parse_document
 from bknb.protocols import (
     ExportInput,
@@ -72,6 +73,16 @@ class LocalBuilder:
         with self.collector.building():
             return await _Build(self.parts, request, session, stream).run()
 
+    async def compile(self, request: SolveRequest, session: Session, emit: Emit) -> Compiled:
+        """Only compile: base images are looked up, nothing is built, and nothing is written.
+
+        Raises:
+            DockerfileError: the Dockerfile is wrong.
+            SourceError: a base image cannot be had.
+        """
+        stream = Stream(emit)
+        return Compiled(await _Build(self.parts, request, session, stream).compiled(), stream.describe)
+
     async def changed(self, id: str, limit: int) -> tuple[str, ...]:
         """The paths that the last layer of a result changed, as lines ``+ /path``, ``- /path``; at most `limit`."""
         ref = await self.get(id)
@@ -105,6 +116,14 @@ class LocalBuilder:
     async def get(self, id: str) -> Ref | None:
         """A hold on a result by its record id; None if it is gone."""
         return await self.parts.refs.get(id) if id else None
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A graph, and what the frontend knows of each vertex, as fields of its events."""
+
+    frontend: FrontendResult
+    describe: Callable[[Vertex], Mapping[str, Any]]
 
 
 @dataclass(slots=True)
@@ -161,7 +180,32 @@ class _Build:
             self.id, self.done.frontend, self.done.exports, self.done.results, error, self.done.failed
         )
 
+    async def compiled(self) -> FrontendResult:
+        """Only the graph, and no record of it."""
+        begin = BuildEvent(self.id, time.time(), title=self.request.title)
+        self.stream(begin)
+        async with self._serving() as (_, bridge):
+            self.done.frontend = await self._compile(bridge)
+            self._announce(begin)
+        return self.done.frontend
+
     async def _serve(self, begin: BuildEvent) -> None:
+        async with self._serving() as (job, bridge):
+            try:
+                self.done.frontend = await self._compile(bridge)
+                self._announce(begin)
+                if not self.request.compile_only:
+                    await self._build(job)
+            except StepError as error:
+                await self._keep_failed(error)
+                raise
+            finally:
+                self.done.results = results_of(job)
+                self._say_sizes()
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[tuple[SolverJob, LocalBridge]]:
+        """The job of the build, and what its frontend may ask."""
         limit = self.request.max_parallelism
         async with self.parts.solver.job(
             self.id, self.session, self.stream, parallelism=limit, describe=self.stream.describe
@@ -175,16 +219,8 @@ class _Build:
             )
             with self.parts.worker.granted(self.id, self.request.entitlements):
                 try:
-                    self.done.frontend = await self._compile(bridge)
-                    self._announce(begin)
-                    if not self.request.compile_only:
-                        await self._build(job)
-                except StepError as error:
-                    await self._keep_failed(error)
-                    raise
+                    yield job, bridge
                 finally:
-                    self.done.results = results_of(job)
-                    self._say_sizes()
                     await bridge.release()
 
     async def _compile(self, bridge: LocalBridge) -> FrontendResult:

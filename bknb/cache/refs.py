@@ -176,6 +176,11 @@ class DiskRefStore:
                 await self.snapshots.remove(record.snapshot)
         return None
 
+    async def has(self, id: str) -> bool:
+        """Whether `get` would find a record; nothing is held, and nothing forgotten."""
+        record = self.records.find(id)
+        return record is not None and await self._is_there(record)
+
     async def _is_there(self, record: Record) -> bool:
         """Whether a record can still become files: what is lazy asks for its parents."""
         todo, seen = [record], {record.id}

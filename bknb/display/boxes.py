@@ -24,6 +24,9 @@ FOLD_ALL_ABOVE = 240
 """With more than this, runs of any state are."""
 SHORTEST_RUN = 3
 CONTEXT = "context"
+FORESEEN: Mapping[str, str] = {"local": "would be read", "image": "would be looked up"}
+"""What a plan says of what does no work of its own."""
+_TIMED = (State.RAN, State.FAILED, State.MERGED, State.WOULD_RUN, State.OPEN)
 """The lane of what is no stage's."""
 _UNNAMED = re.compile(r"stage-\d+\Z")
 _FLAGS = re.compile(r"--(?:mount|network|security|chmod|chown|link|parents|exclude|checksum)(?:=\S+)? ")
@@ -92,12 +95,15 @@ class Plan:
 def status(step: StepView, state: State | None = None) -> str:
     """What the lower line of a step's box says."""
     look = LOOKS[state or step.state]
+    if (state or step.state) is State.WOULD_RUN and step.kind in FORESEEN:
+        return f"{look.sign} {FORESEEN[step.kind]}"
     if step.kind == "local" and (state or step.state) is State.RAN:
         sent = max((s.current for s in step.statuses.values()), default=0)
         said = amounts.cut(step.note, 40) or (amounts.size(sent) if sent else "sent")
         return f"{look.sign} {said} · {amounts.seconds(step.duration)}"
-    time = step.duration if (state or step.state) in (State.RAN, State.FAILED, State.MERGED) else None
-    return f"{look.sign} {look.word}" + (f" · {amounts.seconds(time)}" if time is not None else "")
+    time = step.duration if (state or step.state) in _TIMED else None
+    about = "~" if (state or step.state) in (State.WOULD_RUN, State.OPEN) else ""
+    return f"{look.sign} {look.word}" + (f" · {about}{amounts.seconds(time)}" if time is not None else "")
 
 
 def plan(view: BuildView, *, fold_above: int = FOLD_ABOVE) -> Plan:
@@ -242,7 +248,7 @@ def _arrows(plan: Plan) -> tuple[Arrow, ...]:
     return tuple(found.values())
 
 
-_BUSY = (State.RAN, State.RUNNING, State.FAILED, State.MERGED)
+_BUSY = (State.RAN, State.RUNNING, State.FAILED, State.MERGED, State.WOULD_RUN)
 
 
 def _arrow(source: Box, target: Box, by_id: Mapping[str, Box]) -> Arrow:

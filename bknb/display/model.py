@@ -51,6 +51,8 @@ class State(enum.StrEnum):
     COMPILED = "compiled"
     CANCELLED = "cancelled"
     FAILED = "failed"
+    WOULD_RUN = "would run"
+    OPEN = "open"
 
     @property
     def cached(self) -> bool:

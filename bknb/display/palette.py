@@ -70,6 +70,8 @@ LOOKS: Final[Mapping[State, Look]] = {
     State.COMPILED: Look("◇", "compiled", "#e3ebe9", "#5f8783"),
     State.CANCELLED: Look("⊘", "cancelled", "#ecdfe9", "#97558a"),
     State.FAILED: Look("✗", "failed", "#fbd5c8", "#c43d12"),
+    State.WOULD_RUN: Look("▷", "would run", "#fde6c4", "#b8720a"),
+    State.OPEN: Look("?", "at run time", "#f6f1bd", "#8b7d00"),
 }
 
 REASONS: Final[Mapping[State, str]] = {
@@ -84,4 +86,6 @@ REASONS: Final[Mapping[State, str]] = {
     State.COMPILED: "compiled, not run",
     State.CANCELLED: "cancelled",
     State.FAILED: "failed",
+    State.WOULD_RUN: "would run",
+    State.OPEN: "known only at run time",
 }

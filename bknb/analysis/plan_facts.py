@@ -1,0 +1,220 @@
+"""What a plan is told by the builder in this kernel: images by their registry, files where they lie.
+
+Nothing is copied, pulled or unpacked. Of a folder of the client only those files are read whose digests some step's
+key needs; of a result that the cache has, those of a snapshot that is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from bknb import beneath
+from bknb.cache.contenthash import Entry, Tree
+from bknb.cache.listing import Listing
+from bknb.cache.refs import DiskRefStore
+from bknb.digest import Digest
+from bknb.errors import PathError, SourceError
+from bknb.keys import ContentSelector
+from bknb.keys.source import LocalSource
+from bknb.llb.ops import SourceOp
+from bknb.llb.vertex import Vertex
+from bknb.protocols import CacheMap, Job, LocalDirectory, Session
+from bknb.shim import tarsum
+from bknb.source.scan import ContextFilter, Scan, scan
+from bknb.worker.content import ContentHasher
+
+_CHUNK: Final = 1 << 20
+_NOT_COPIED: Final = ("com.apple.", "user.bknb.")
+
+
+class Keyed(Protocol):
+    """A kind of source, as far as its keys."""
+
+    schemes: tuple[str, ...]
+
+    def cache_maps(self, vertex: Vertex, job: Job) -> AsyncIterator[CacheMap]:
+        """Its keys, cheap first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of the client as a ``local://`` source wants it.
+
+    Attributes:
+        directory: where it lies.
+        paths: what a build would take of it, relative to it.
+        excluded: patterns of .dockerignore.
+        withheld: what the session keeps back.
+        tree: the content hashes, as far as they were needed.
+    """
+
+    directory: LocalDirectory
+    paths: frozenset[str]
+    excluded: tuple[str, ...]
+    withheld: tuple[str, ...]
+    tree: Tree
+
+
+@dataclass(slots=True)
+class BuilderFacts:
+    """Implements `predict.Facts`.
+
+    Attributes:
+        session: names the client's folders.
+        sources: give the keys of images and the like.
+        refs: holds results.
+        hasher: hashes the files of those that are there.
+        note: told of each content key and of how to make the list of files that it stands for.
+        touched: absolute paths of files that shall count as changed.
+        folders: what was looked at of the client, by vertex.
+    """
+
+    session: Session
+    sources: Sequence[Keyed]
+    refs: DiskRefStore
+    hasher: ContentHasher
+    note: Callable[[str, str], None]
+    touched: Collection[str] = ()
+    folders: dict[Digest, Folder] = field(default_factory=dict)
+
+    async def keys(self, vertex: Vertex, job: Job) -> AsyncIterator[CacheMap]:
+        """As a build is given them; a registry is asked for names and documents."""
+        scheme = _source(vertex).identifier.partition("://")[0]
+        for source in self.sources:
+            if scheme in source.schemes:
+                async for cache_map in source.cache_maps(vertex, job):
+                    yield cache_map
+
+    async def content(
+        self, vertex: Vertex, result: str, selectors: Sequence[ContentSelector]
+    ) -> Digest | None:
+        """Of a folder of the client, or of a result that is unpacked; None of anything else."""
+        if isinstance(vertex.op, SourceOp) and vertex.op.identifier.startswith("local://"):
+            folder = await self._folder(vertex)
+            return await asyncio.to_thread(self._digest, folder, selectors)
+        record = self.refs.records.find(result) if result else None
+        if record is None or not record.snapshot:
+            return None
+        ref = await self.refs.get(result)
+        if ref is None:
+            return None
+        try:
+            return await self.hasher.digest(ref, selectors)
+        finally:
+            await ref.release()
+
+    async def present(self, result: str) -> bool:
+        """Whether it can still become files."""
+        return await self.refs.has(result)
+
+    async def _folder(self, vertex: Vertex) -> Folder:
+        known = self.folders.get(vertex.digest)
+        if known is None:
+            op = _source(vertex)
+            source = LocalSource.parse(op.identifier, op.attrs)
+            directory = await self.session.local(source.name)
+            if directory is None:
+                raise SourceError(f"the client gave no folder called {source.name!r}")
+            known = self.folders[vertex.digest] = await asyncio.to_thread(_look, source, directory)
+            for path in known.paths:
+                if os.path.join(directory.path, path) in self.touched:
+                    known.tree.learn({path: Digest.of(b"touched " + os.fsencode(path))})
+        return known
+
+    def _digest(self, folder: Folder, selectors: Sequence[ContentSelector]) -> Digest:
+        missing = folder.tree.missing(selectors)
+        if missing:
+            folder.tree.learn(_hashes(folder.directory.path, missing))
+        digest = folder.tree.digest(selectors)
+        self.note(digest, Listing.of(folder.tree.files(selectors)).to_text())
+        return digest
+
+
+def _look(source: LocalSource, directory: LocalDirectory) -> Folder:
+    """Walk a folder; no file's content is read."""
+    wanted = ContextFilter(
+        source.include or (), source.exclude or (), source.follow or (), directory.withheld
+    )
+    found = scan(directory.path, wanted) if directory.files is None else Scan()
+    with _root(directory) as root:
+        tree = Tree.of(
+            (
+                entry.path,
+                Entry(
+                    entry.mode, size=entry.size, linkname=entry.linkname,
+                    device=(os.major(entry.device), os.minor(entry.device)),
+                    xattrs=_xattrs(root, entry.path) if root is not None and stat.S_ISREG(entry.mode) else None,
+                ),
+            )
+            for entry in found.entries
+        )  # fmt: skip
+    paths = frozenset(entry.path for entry in found.entries)
+    return Folder(directory, paths, wanted.exclude, tuple(found.withheld), tree)
+
+
+@contextlib.contextmanager
+def _root(directory: LocalDirectory) -> Iterator[int | None]:
+    if directory.files is not None:
+        yield None
+        return
+    root = beneath.open_root(directory.path)
+    try:
+        yield root
+    finally:
+        os.close(root)
+
+
+def _xattrs(root: int, path: str) -> dict[str, bytes] | None:
+    """Extended attributes as a copy of the file would have them (`bknb.shim.contexts`)."""
+    try:
+        fd = beneath.open(root, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # whoever needs its bytes says so
+        return None
+    try:
+        names = [n for n in os.listxattr(fd) if tarsum.counts(n) and not n.startswith(_NOT_COPIED)]
+        return {name: os.getxattr(fd, name) for name in names} or None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _hashes(path: str, missing: Mapping[str, bytes]) -> dict[str, str]:
+    """The content hashes of some files of a folder: of their headers and bytes."""
+    found: dict[str, str] = {}
+    root = beneath.open_root(path)
+    try:
+        for name, header in missing.items():
+            inside = name.lstrip("/")
+            hasher = hashlib.sha256(header)
+            try:
+                _feed(hasher, root, inside)
+            except OSError as error:
+                raise PathError(
+                    f"cannot read {inside} of the context {path} ({error.strerror}): make it readable, or put it in .dockerignore"
+                ) from None
+            found[name] = f"sha256:{hasher.hexdigest()}"
+    finally:
+        os.close(root)
+    return found
+
+
+def _feed(hasher: hashlib._Hash, root: int, path: str) -> None:
+    fd = beneath.open(root, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        while data := os.read(fd, _CHUNK):
+            hasher.update(data)
+    finally:
+        os.close(fd)
+
+
+def _source(vertex: Vertex) -> SourceOp:
+    assert isinstance(vertex.op, SourceOp)
+    return vertex.op
