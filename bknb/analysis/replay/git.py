@@ -69,8 +69,8 @@ class Repository:
     """
 
     def __init__(self, folder: str) -> None:
-        self._folder = os.path.abspath(os.path.expanduser(folder))
-        if not os.path.isdir(self._folder):
+        self.folder = os.path.abspath(os.path.expanduser(folder))
+        if not os.path.isdir(self.folder):
             raise SourceError(f"{folder} is not a folder: say the git repository whose history is replayed")
         self._environment = {name: value for name, value in os.environ.items() if name not in _UNSET}
         self._environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
@@ -115,8 +115,8 @@ class Repository:
         done = self._run("rev-list", "--format=%H %ct %s", "--encoding=UTF-8", *words, head, "--", check=False)
         if done.returncode:
             if self._run("rev-parse", "--verify", "--quiet", "HEAD", check=False).returncode:
-                raise SourceError(f"{self._folder} has no commits yet")
-            raise UsageError(f"{head[:80]!r} is no revision of {self._folder}")
+                raise SourceError(f"{self.folder} has no commits yet")
+            raise UsageError(f"{head[:80]!r} is no revision of {self.folder}")
         found = []
         for line in done.stdout.decode(errors="replace").split("\n"):
             if line and not line.startswith("commit "):
@@ -223,7 +223,7 @@ class Repository:
     # --- processes ----------------------------------------------------------------------------------------
 
     def _git(self) -> Sequence[str]:
-        return ("git", *_SAFE, "-C", self._folder)
+        return ("git", *_SAFE, "-C", self.folder)
 
     def _text(self, *words: str) -> str:
         return os.fsdecode(self._run(*words).stdout)
@@ -239,7 +239,7 @@ class Repository:
             raise SourceError("a replay asks git, which is not there: apt-get install git") from None
         if check and done.returncode:
             said = done.stderr.decode(errors="replace").strip().split("\n")[0].removeprefix("fatal: ")
-            raise SourceError(f"{self._folder}: git says: {said[:300]}")
+            raise SourceError(f"{self.folder}: git says: {said[:300]}")
         return done
 
 

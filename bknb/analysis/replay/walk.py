@@ -92,8 +92,11 @@ class Walk:
         self._session = LocalSession({}, {}, {}, {}, id=SESSION)
         self._digests = Digests(repository)
         self._trees: dict[tuple[str, ...], ContextTree] = {}
+        self._known: dict[str, bytes | None] = {}
         self.files: dict[str, Blob] = {}
         """Those of the commit that the walk has come to."""
+        self.newest: Compiled | None = None
+        """The newest of the repository's own Dockerfiles that could be compiled."""
 
     async def timelines(self, rewrites: Sequence[Rewrite | None]) -> tuple[list[Timeline], list[int]]:
         """Walk all commits, with several Dockerfiles at once; None is the repository's own.
@@ -123,7 +126,7 @@ class Walk:
             tree.change(changes)
 
     async def _visit(self, commit: Commit, number: int, followers: Sequence[_Follower]) -> None:
-        text, ignore = self._read(commit)
+        text, ignore = self._texts(lambda path: self._read(commit, path))
         known: dict[tuple[object, ...], Digest | PathError] = {}
         for follower in followers:
             try:
@@ -132,20 +135,37 @@ class Walk:
                 own = follower.rewrite(text, self.files) if follower.rewrite is not None else text
                 follower.changed += own != text
                 compiled = await self._compiler.compile(own, ignore, self._question.at(commit))
+                if follower.rewrite is None:
+                    self.newest = compiled
                 facts = _Facts(number, self, compiled, known)
                 follower.take(commit, compiled, await self._predict(compiled, facts, follower))
             except BknbError as error:
                 follower.fail(commit, str(error))
 
-    def _read(self, commit: Commit) -> tuple[bytes | None, Mapping[str, bytes]]:
+    def dockerfile(self, commit: Commit) -> bytes | None:
+        """The text of a commit's Dockerfile, None where it has none."""
+        return self._texts(lambda path: self._repository.read(commit, path, LARGEST))[0]
+
+    def _texts(self, read: Callable[[str], bytes | None]) -> tuple[bytes | None, Mapping[str, bytes]]:
         """The Dockerfile and the ignore files, where there are any."""
-        name, read = self._question.filename, self._repository.read
-        text = read(commit, name, LARGEST)
+        name = self._question.filename
+        text = read(name)
         if text is None and posixpath.basename(name) == "Dockerfile":
-            text = read(commit, posixpath.join(posixpath.dirname(name), "dockerfile"), LARGEST)
-        own = f"{posixpath.basename(name)}{IGNORE}"
-        found = {own: read(commit, name + IGNORE, LARGEST), IGNORE: read(commit, IGNORE, LARGEST)}
+            text = read(posixpath.join(posixpath.dirname(name), "dockerfile"))
+        found = {f"{posixpath.basename(name)}{IGNORE}": read(name + IGNORE), IGNORE: read(IGNORE)}
         return text, {name: data for name, data in found.items() if data is not None}
+
+    def _read(self, commit: Commit, path: str) -> bytes | None:
+        """A file of the commit that the walk has come to; git is asked only for what it has not said before."""
+        blob = self.files.get(path)
+        if blob is not None and blob.mode.startswith("100"):
+            if blob.id not in self._known:
+                self._known[blob.id] = self._repository.content(blob, LARGEST)
+            return self._known[blob.id]
+        above = {path[:at] for at, char in enumerate(path) if char == "/"}
+        if blob is None and not path.startswith("..") and above.isdisjoint(self.files):
+            return None
+        return self._repository.read(commit, path, LARGEST)  # a link, or outside of the context
 
     async def _predict(self, compiled: Compiled, facts: _Facts, follower: _Follower) -> Prediction:
         if compiled.edge is None:
