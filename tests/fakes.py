@@ -31,6 +31,10 @@ from bknb.llb.vertex import Edge, OpMetadata, Vertex
 from bknb.platforms import Platform
 from bknb.protocols import CacheMap, Dep, Job, Mounts, Ref
 
+OUTPUTS = 3
+"""How many results each vertex has."""
+MAX_TEXT = 2000
+"""Longer texts are told by their digest: those of graphs in which much is shared double with each vertex."""
 LINE = re.compile(r"(\w+)\s*=\s*(\w+)(!?)(?:\s+(.*))?$")
 
 
@@ -43,7 +47,7 @@ class World:
         results: id of a result -> what it is; outlives a solver, as files on a disk do.
         ran: how often each vertex was executed; `mapped`, `hashed`, `loaded` likewise.
         gates: a vertex with a gate waits for it when it runs (``map:NAME``, ``hash:NAME`` for the other two).
-        broken: vertices that fail when they run, and with what.
+        broken: vertices that fail when they run, and with what (``map:NAME``, ``hash:NAME`` likewise).
         alive: how many holds there are on each result.
     """
 
@@ -54,7 +58,7 @@ class World:
     hashed: Counter[str] = field(default_factory=Counter)
     loaded: Counter[str] = field(default_factory=Counter)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
-    broken: dict[str, Exception] = field(default_factory=dict)
+    broken: dict[str, BaseException] = field(default_factory=dict)
     alive: Counter[str] = field(default_factory=Counter)
     started: dict[str, asyncio.Event] = field(default_factory=dict)
     running: int = 0
@@ -133,7 +137,7 @@ class FakeOperation:
         if self.kind in ("source", "local", "image"):
             return None
         own = self.name if self.kind != "same" else ""
-        digest = Digest.of_text(f"{own} {self.kind} {self.marks}")
+        digest = Digest.of_text(f"{own} {self.kind} {len(self.marks)}")  # how inputs are read is no part of it
         deps = tuple(
             Dep(Digest.of_text(part) if part else None, self._hasher(part) if content else None)
             for content, part in self.marks
@@ -154,6 +158,8 @@ class FakeOperation:
     async def cache_maps(self, job: Job) -> AsyncIterator[CacheMap]:
         self.world.mapped[self.name] += 1
         await self.world.gate(f"map:{self.name}")
+        if f"map:{self.name}" in self.world.broken:
+            raise self.world.broken[f"map:{self.name}"]
         value = self.world.files.get(self.name, self.name)
         if self.kind == "local":
             yield CacheMap(Digest("random:" + Digest.of_text(f"{job.session.id} {self.name}").hex))
@@ -184,14 +190,17 @@ class FakeOperation:
         if self.kind in ("source", "local", "image"):
             text = world.files.get(self.name, self.name)
         elif self.kind == "scratch":
-            return [None, None]
+            return [None] * OUTPUTS
         else:
             parts = [
                 read(ref.value, part) if isinstance(ref, FakeRef) else "nothing"
                 for ref, (_, part) in zip(inputs, self.marks, strict=True)
             ]
-            text = f"{'same' if self.kind == 'same' else self.name}({', '.join(parts)})"
-        return [self._make(text), self._make(text + ":1")]
+            told = ", ".join(parts)
+            if len(told) > MAX_TEXT:
+                told = Digest.of_text(told)
+            text = f"{'same' if self.kind == 'same' else self.name}({told})"
+        return [self._make(f"{text}:{number}" if number else text) for number in range(OUTPUTS)]
 
     def _make(self, text: str) -> FakeRef:
         self.world.count += 1

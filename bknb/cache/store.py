@@ -57,7 +57,8 @@ CREATE INDEX results_result ON results(result);
 CREATE TABLE plaintexts(digest TEXT PRIMARY KEY, text TEXT NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
 """
 
-_Link = tuple[str, int, int, str, str]
+Link = tuple[str, int, int, str, str]
+"""Key of an input, its number, the output of the step, the digest of its cache map, a selector."""
 
 
 class SqliteCacheStore:
@@ -69,7 +70,7 @@ class SqliteCacheStore:
 
     def __init__(self, path: Path | str) -> None:
         self.path = str(path)
-        self._links: dict[_Link, frozenset[str]] = {}
+        self._links: dict[Link, frozenset[str]] = {}
         self._records: dict[str, tuple[CacheRecord, ...]] = {}
         self._noted: set[str] = set()
         self._unwritten: list[tuple[str, str | bytes, float]] = []
@@ -116,7 +117,7 @@ class SqliteCacheStore:
             found = self._links[link] = self._targets(link)
         return found
 
-    def _targets(self, link: _Link) -> frozenset[str]:
+    def _targets(self, link: Link) -> frozenset[str]:
         if link[0].startswith(VOLATILE):
             return frozenset()
         with _mapped(self.path):
@@ -169,7 +170,7 @@ class SqliteCacheStore:
         """All targets of several (key, selector) pairs of one input, linked to each of them from now on."""
         found = {pair: self.targets(pair[0], input, output, digest, pair[1]) for pair in sources}
         everything = frozenset[str]().union(*found.values())
-        missing: list[tuple[_Link, str]] = [
+        missing: list[tuple[Link, str]] = [
             ((key, input, output, digest, selector), target)
             for (key, selector), known in found.items()
             if not key.startswith(VOLATILE)
@@ -206,7 +207,7 @@ class SqliteCacheStore:
         if key.startswith(VOLATILE):
             return key
         now = time.time()
-        links: list[tuple[_Link, str]] = [
+        links: list[tuple[Link, str]] = [
             ((source, index, output, digest, selector), key)
             for index, pairs in enumerate(deps)
             for source, selector in pairs
@@ -234,7 +235,7 @@ class SqliteCacheStore:
         assert common is not None
         return min(common)
 
-    def _add_links(self, links: Sequence[tuple[_Link, str]]) -> None:
+    def _add_links(self, links: Sequence[tuple[Link, str]]) -> None:
         self._db.executemany(
             "INSERT OR IGNORE INTO links VALUES (?, ?, ?, ?, ?, ?)", [(*link, to) for link, to in links]
         )
@@ -248,6 +249,12 @@ class SqliteCacheStore:
         with _mapped(self.path):
             rows = self._db.execute("SELECT key FROM results WHERE result=? ORDER BY key", (result,))
             return tuple(key for (key,) in rows)
+
+    def leading_to(self, key: str) -> tuple[Link, ...]:
+        """The links that lead to a key: what one walks who writes the cache out for others."""
+        sql = "SELECT source, input, output, digest, selector FROM links WHERE target=? ORDER BY input, source"
+        with _mapped(self.path), closing(self._db.execute(sql, (key,))) as rows:
+            return tuple(rows)
 
     def forget(self, result: str) -> None:
         """A result is gone; keys that lead nowhere any more go with it."""

@@ -143,6 +143,7 @@ class Job:
     Attributes:
         graph: the active vertices that it shows, with the fields of their events.
         held: those that live because of it, which may be more.
+        refuse: says why a vertex that is not cached must not run, or None; asked before it would.
         imports: caches that it asks for what the local one does not have.
     """
 
@@ -157,6 +158,7 @@ class Job:
         self.graph: dict[ActiveVertex, Mapping[str, Any]] = {}
         self.held: dict[ActiveVertex, None] = {}
         self.describe = describe
+        self.refuse: Callable[[Vertex], Exception | None] = lambda vertex: None
         self.imports = tuple(imports)
         self._solver = solver
         self._ignore_cache = ignore_cache

@@ -112,6 +112,8 @@ class Runner:
         inputs = tuple(given.ref.clone() if given.ref is not None else None for given in active.inputs)
         job = StepJob(self._solver, active)
         try:
+            if (refusal := _refusal(active)) is not None:
+                raise refusal
             async with AsyncExitStack() as stack:
                 if isinstance(active.vertex.op, ExecOp | FileOp | SourceOp):
                     await self._take_slots(job, active, stack)
@@ -165,6 +167,12 @@ class Runner:
         if not active.ignore_cache:
             edge.keys |= frozenset(keys)
         edge.done = edge.closed = True
+
+
+def _refusal(active: ActiveVertex) -> Exception | None:
+    """Why nobody lets a vertex run; None if one of the jobs that want it does."""
+    refusals = [job.refuse(active.vertex) for job in active.jobs]
+    return refusals[0] if refusals and all(refusals) else None
 
 
 def _digests(active: ActiveVertex) -> Sequence[Digest]:

@@ -325,7 +325,7 @@ class Solver:
                     board.decide(active, Phase.CONTENT, "keyed", f"input:{number}", digest)
                     self._connect(active, number, digest)
             except Exception as error:
-                raise board.fail(active, error) from error
+                raise board.fail(active, error, [each.ref for each in active.inputs]) from error
             finally:
                 if held is not None:
                     await held.release()

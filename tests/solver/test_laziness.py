@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from bknb.errors import DefinitionError
-from tests.fakes import Events
+from bknb.errors import DefinitionError, StepError
+from tests.fakes import Events, FakeRef
 from tests.solver.conftest import Bench
 
 
@@ -123,12 +123,14 @@ async def test_a_graph_that_cannot_be_loaded_leaves_nothing(bench: Bench) -> Non
 
 
 async def test_errors_of_content_keys(bench: Bench) -> None:
-    """A content key that cannot be computed fails the vertex that wants it (TestSlowCacheErrorResultCloneRelease)."""
-    graph = "s = source\na = copy s*\n"
+    """A content key that cannot be computed fails its vertex, and the error holds the input until it is released."""
     bench.world.broken["hash:a"] = ValueError("no such path")
-    try:
-        await bench.build(graph)
-    except Exception as error:
-        assert str(error) == "a: no such path"
-    assert bench.events.outcomes() == {"s": "ran", "a": "failed"}
+    async with bench.solver() as solver:
+        with pytest.raises(StepError, match=r"^a: no such path$") as caught:
+            await bench.build("s = source\na = copy s*\n", solver=solver)
+        assert bench.events.outcomes() == {"s": "ran", "a": "failed"}
+        (held,) = caught.value.inputs
+        assert isinstance(held, FakeRef) and held.value == "s"
+        assert bench.world.leaked == {held.id: 1}, "the job is over, and only the error holds it"
+        await held.release()
     assert not bench.world.leaked
