@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,9 @@ from bknb.llb.vertex import Vertex
 from bknb.platforms import Platform
 
 ENV: Final = "Exec.meta.env"
+_NAMES: Final = {
+    "Exec.meta.args": "command", "Exec.meta.cwd": "WORKDIR", "Exec.meta.user": "USER", "Actions.owner": "USER",
+}  # fmt: skip
 _SOME: Final = Platform("linux", "amd64")
 LONGEST: Final = 200
 
@@ -47,9 +51,23 @@ def fields(vertex: Vertex) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(spec.plaintext)
     actions = found.get("Actions")
     if isinstance(actions, list):
-        found["Actions"] = [json.loads(base64.b64decode(action)) if action else {} for action in actions]
+        found["Actions"] = [_action(action) for action in actions]
     found["paths"] = [list(dep.paths) for dep in spec.deps]
     return found
+
+
+def _action(text: str | None) -> dict[str, Any]:
+    """A file action; its owner as people write it, so that it compares with the user of a command."""
+    action: dict[str, Any] = json.loads(base64.b64decode(text)) if text else {}
+    if isinstance(owner := action.get("owner"), dict):
+        action["owner"] = ":".join(_user(owner[part]) for part in ("user", "group") if owner.get(part))
+    return action
+
+
+def _user(given: dict[str, Any]) -> str:
+    user = given.get("User") or {}
+    named = user.get("byName")
+    return str(named.get("name", "")) if isinstance(named, dict) else str(user.get("byId", 0))
 
 
 def variables(change: Change) -> dict[str, tuple[str, str]]:
@@ -60,6 +78,15 @@ def variables(change: Change) -> dict[str, tuple[str, str]]:
         for name in {**old, **new}
         if old.get(name) != new.get(name)
     }
+
+
+def named(path: str) -> str:
+    """A field as people call it, if they do.
+
+    >>> named("Actions.0.owner"), named("Exec.network")
+    ('USER', 'Exec.network')
+    """
+    return _NAMES.get(re.sub(r"\.\d+", "", path), path)
 
 
 def shown(value: Any) -> str:

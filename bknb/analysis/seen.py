@@ -44,7 +44,7 @@ class Seen:
         left_out: steps that an exported cache has not: its name, and why.
         remotes: steps that were imported, and the name of the cache that they come from.
         texts: what digests were taken of, where a file brought that along.
-        removed: steps whose result had been removed before this build began: when and by what, in words.
+        removed: steps whose result had been removed before this build: when (unix seconds), and by what, in words.
         started: unix seconds; `finished` likewise, 0.0 where it is not known.
         variables: ARG and ENV by name, in the order of the Dockerfile.
     """
@@ -64,7 +64,7 @@ class Seen:
     left_out: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     remotes: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
-    removed: Mapping[str, str] = field(default_factory=dict)
+    removed: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     started: float = 0.0
     finished: float = 0.0
     variables: Mapping[str, tuple[Variable, ...]] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Seen:
         edges: Iterable[Edge | None] = (),
         opts: Mapping[str, str] | None = None,
         texts: Mapping[str, str] | None = None,
-        removed: Mapping[str, str] | None = None,
+        removed: Mapping[str, tuple[float, str]] | None = None,
     ) -> Seen:
         """A build from what it left: its steps, what it said, and the graph of each platform."""
         steps = tuple(steps)

@@ -28,7 +28,7 @@ Plaintext = Callable[[str], str | None]
 def source_causes(before: Seen, after: Seen, was: Vertex, now: Vertex, plaintext: Plaintext) -> list[Cause]:
     """Why the key of a source is another; [] where nothing differs, or what it meant is not known any more."""
     if was.platform != now.platform:
-        return [Cause(Kind.PLATFORM, "Platform", str(was.platform or ""), str(now.platform or ""))]
+        return [platform_cause(was, now)]
     old, new = resolved(before, was, plaintext), resolved(after, now, plaintext)
     asked, moved = _NAMED.get(_scheme(now), (Kind.IMAGE, Kind.IMAGE_MOVED))
     if old.identifier != new.identifier:
@@ -43,6 +43,11 @@ def source_causes(before: Seen, after: Seen, was: Vertex, now: Vertex, plaintext
     if old.rest != new.rest and not found:
         found = [Cause(Kind.FIELD, new.identifier, shown(old.rest), shown(new.rest))]
     return found
+
+
+def platform_cause(was: Vertex, now: Vertex) -> Cause:
+    """Another platform; the same cause for every step that it is said of."""
+    return Cause(Kind.PLATFORM, "", str(was.platform or ""), str(now.platform or ""))
 
 
 def resolved(seen: Seen, vertex: Vertex, plaintext: Plaintext) -> Resolved:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from graphlib import CycleError, TopologicalSorter
 
 from bknb.analysis.causes import Cause, Explanation, Kind, StepReason, counts
-from bknb.analysis.changes import ENV, Change, changes, shown, variables
+from bknb.analysis.changes import ENV, Change, changes, named, shown, variables
 from bknb.analysis.files import file_causes
 from bknb.analysis.seen import Seen, uses
-from bknb.analysis.sources import source_causes
+from bknb.analysis.sources import platform_cause, source_causes
 from bknb.cache.listing import Listing
 from bknb.history.recorder import redact
 from bknb.keys.cachekey import VOLATILE
@@ -24,7 +24,6 @@ from bknb.record import StepRecord, pair
 
 _PLATFORM = frozenset(("OS", "Arch", "Variant", "OSVersion", "OSFeatures", "Platform"))
 _UNTRIED = ("skipped", "compiled")
-_NAMES = {"Exec.meta.args": "command", "Exec.meta.cwd": "WORKDIR", "Exec.meta.user": "USER"}
 
 Evicted = Callable[[StepRecord, StepRecord | None], str]
 
@@ -149,7 +148,9 @@ class _Comparison:
         return Cause(Kind.GONE, label)
 
     def _removed(self, step: StepRecord, old: StepRecord | None) -> str:
-        return self.after.removed.get(step.digest) or self.evicted(step, old)
+        when, said = self.after.removed.get(step.digest, (0.0, ""))
+        since = self.before.started if old is not None else 0.0
+        return said if said and when >= since else self.evicted(step, old)
 
     def _unreachable(self, step: StepRecord, old: StepRecord) -> tuple[str, str, str] | None:
         """The cache that a step would have been imported from: its name, "", and what it said."""
@@ -202,7 +203,7 @@ class _Comparison:
                     if name in self.after.variables or name in self.before.variables or not based:
                         own.append(self._variable(name, *values))
             elif change.path in _PLATFORM:
-                own.append(Cause(Kind.PLATFORM, change.path, shown(change.before), shown(change.after)))
+                own.append(platform_cause(self.before.vertices[old.digest], self.after.vertices[step.digest]))
             else:
                 rest.append(change)
         texts = self.before.text(old), self.after.text(step)
@@ -231,7 +232,7 @@ class _Comparison:
         if self.before.frontend != self.after.frontend:
             return [Cause(Kind.FRONTEND, "", self.before.frontend, self.after.frontend)]
         return [
-            Cause(Kind.FIELD, _NAMES.get(change.path, change.path), shown(change.before), shown(change.after))
+            Cause(Kind.FIELD, named(change.path), shown(change.before), shown(change.after))
             for change in rest
         ]
 

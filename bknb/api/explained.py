@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from bknb.analysis import Cause, Explanation, Kind, Seen, explain
 from bknb.analysis import words as said
+from bknb.analysis.seen import NOTHING
+from bknb.analysis.why import Evicted
 from bknb.api.recorded import RecordedBuild
 from bknb.builder.local import LocalBuilder
+from bknb.cache.tombstones import Tombstones
 from bknb.digest import Digest
 from bknb.display.reasons import Reasons, answer
 from bknb.errors import BknbError, UsageError
@@ -175,14 +178,7 @@ def compare(client: Client, before: Seen, after: Seen) -> Explanation:
     """The explanation, with the lines that differ in files whose bytes are still there."""
 
     async def look(builder: LocalBuilder) -> Explanation:
-        tombstones = builder.parts.tombstones
-
-        def evicted(step: StepRecord, old: StepRecord | None) -> str:
-            stones = [tombstones.find(result) for result in (old.results if old is not None else ())]
-            stones.append(tombstones.by_key(step.solver_digest))
-            gone = (stone for stone in stones if stone is not None and stone.removed <= after.finished)
-            return next(map(str, gone), "")
-
+        evicted = evicted_by(builder.parts.tombstones, after, before)
         found = explain(before, after, builder.parts.store.plaintext, evicted)
         diffs: dict[Cause, tuple[str, ...]] = {}
         for cause in [cause for cause in found.causes if cause.kind is Kind.FILE_CONTENT][:MOST_DIFFED]:
@@ -196,10 +192,24 @@ def compare(client: Client, before: Seen, after: Seen) -> Explanation:
     return client.call(look)
 
 
-def kept(client: Client, build: Seen) -> tuple[dict[str, str], dict[str, str]]:
-    """What a build's file brings along: the texts of its keys, and which results had been removed before it began."""
+def evicted_by(tombstones: Tombstones, after: Seen, before: Seen = NOTHING) -> Evicted:
+    """Asks the tombstones for the result that a step might have had: removed since the baseline had it, if it had."""
 
-    async def look(builder: LocalBuilder) -> tuple[dict[str, str], dict[str, str]]:
+    def evicted(step: StepRecord, old: StepRecord | None) -> str:
+        stones = [tombstones.find(result) for result in (old.results if old is not None else ())]
+        stone = tombstones.by_key(step.solver_digest)
+        if stone is not None and (old is None or stone.removed >= before.started):
+            stones.append(stone)
+        gone = (stone for stone in stones if stone is not None and stone.removed <= after.finished)
+        return next(map(str, gone), "")
+
+    return evicted
+
+
+def kept(client: Client, build: Seen) -> tuple[dict[str, str], dict[str, tuple[float, str]]]:
+    """What a build's file brings along: the texts of its keys, and when the results that it lacked were removed."""
+
+    async def look(builder: LocalBuilder) -> tuple[dict[str, str], dict[str, tuple[float, str]]]:
         texts: dict[str, str] = {}
         room = MOST_KEPT
         digests = [*(key for keys in build.keys.values() for key in keys), *build.content.values()]
@@ -214,7 +224,9 @@ def kept(client: Client, build: Seen) -> tuple[dict[str, str], dict[str, str]]:
             if not step.cached and (stone := builder.parts.tombstones.by_key(step.solver_digest)) is not None
         }
         return texts, {
-            digest: str(stone) for digest, stone in stones.items() if stone.removed <= build.finished
+            digest: (stone.removed, str(stone))
+            for digest, stone in stones.items()
+            if stone.removed <= build.finished
         }
 
     return client.call(look)

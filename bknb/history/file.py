@@ -39,7 +39,7 @@ class SavedBuild:
         metadata: what the exporters answered.
         record: what else is known of it.
         texts: digest -> what it was taken of: lists of the files that steps read, and what sources meant.
-        removed: step -> when and by what its result had been removed before it ran again, in words.
+        removed: step -> when its result had been removed before it ran again (unix seconds), and by what, in words.
         reasons: what its picture said of why (`display.Reasons`).
     """
 
@@ -51,7 +51,7 @@ class SavedBuild:
     metadata: Mapping[str, str] = field(default_factory=dict)
     record: Record | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
-    removed: Mapping[str, str] = field(default_factory=dict)
+    removed: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     reasons: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -64,7 +64,7 @@ def save_build(
     record: Record | None = None,
     *,
     texts: Mapping[str, str] | None = None,
-    removed: Mapping[str, str] | None = None,
+    removed: Mapping[str, tuple[float, str]] | None = None,
     reasons: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a build to a file, whole or not at all; the arguments are as in `SavedBuild`.
@@ -142,7 +142,7 @@ def _read(archive: zipfile.ZipFile, path: str) -> SavedBuild:
         _words(about.get("metadata", {})),
         Record.from_json(record) if record is not None else None,
         _words(json.loads(_entry(archive, "texts.json"))) if "texts.json" in names else {},
-        _words(about.get("removed", {})),
+        {str(step): (float(when), str(said)) for step, (when, said) in dict(about.get("removed", {})).items()},
         reasons if isinstance(reasons := about.get("reasons", {}), dict) else {},
     )
 
