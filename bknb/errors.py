@@ -17,6 +17,7 @@
     ├── ExecutorError         no container could be started (the step itself did not fail)
     ├── UnsupportedError      a thing that this machine, or this version, does not do
     ├── BuildError            a step failed; carries the step and what there is of the build
+    │   └── MissError         a step is not cached, and nothing should have run
     ├── ExitError             a command ended with a code that is not accepted
     ├── StepError             one vertex failed
     └── BuildCancelled        the build was stopped (also a KeyboardInterrupt)
@@ -186,6 +187,18 @@ class BuildError(BknbError):
         super().__init__(message)
         self.result = result
         self.step = step
+
+
+class MissError(BuildError):
+    """A step is not in the cache, and ``--fail-on-miss`` was said.
+
+    Attributes:
+        plan: what the build would have done (a `bknb.api.plan.Plan`), or None when it showed only at run time.
+    """
+
+    def __init__(self, message: str, *, plan: Any = None) -> None:
+        super().__init__(message)
+        self.plan = plan
 
 
 class BuildCancelled(BknbError, KeyboardInterrupt):

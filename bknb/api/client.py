@@ -94,6 +94,7 @@ class Client:
 
         Raises:
             UsageError: the options do not fit together, or name files that are not there.
+            MissError: raised when waited for: ``--fail-on-miss``, and a step is not cached.
         """
         environ = dict(os.environ) if environ is None else environ
         session = build_session(options, dockerfile, withheld, environ, llb=llb)
@@ -107,6 +108,11 @@ class Client:
 
         async def run() -> SolveResult:
             builder = await self._open()
+            if request.fail_on_miss and not request.compile_only:
+                from bknb.api.plan import refuse_misses
+
+                # Beside this thread: a plan asks the builder, which lives here.
+                await asyncio.to_thread(refuse_misses, self, request, session)
             return await builder.solve(request, session, emit)
 
         return RunningBuild(self, request, self._thread.start(run()), events, kept, options)

@@ -32,7 +32,7 @@ from bknb.builder.local import LocalBuilder
 from bknb.digest import Digest
 from bknb.display.model import BuildView, fold_all
 from bknb.display.reasons import Reasons
-from bknb.errors import UsageError, did_you_mean
+from bknb.errors import MissError, UsageError, did_you_mean
 from bknb.events import BuildEvent, Event
 from bknb.history import new_id
 from bknb.history.recorder import redact, target_of
@@ -216,6 +216,27 @@ def make_plan(
         return explain(before, found.seen, shadow[0].plaintext, evicted)
 
     return Plan(found, client.call(compare), notes)
+
+
+def refuse_misses(client: Client, request: SolveRequest, session: LocalSession) -> None:
+    """Have a build that shall run nothing fail before it begins, if it is sure that a step would run.
+
+    Raises:
+        MissError: it names the first step that is not cached, and why.
+        BknbError: as `make_plan`.
+    """
+    plan = make_plan(client, request, session)
+    misses = plan.misses
+    if misses:
+        first = misses[0].step
+        lines = plan.foresight.seen.lines.get(first.digest)
+        place = f" (line {lines[0]})" if lines else ""
+        why = plan.reasons.steps.get(Digest(first.digest), "") or "it was never built here"
+        others = f", and {len(misses) - 1} more" if len(misses) > 1 else ""
+        raise MissError(
+            f"not cached: {first.command or first.name}{place}: {why}{others}; nothing was run (--fail-on-miss)",
+            plan=plan,
+        )
 
 
 def _end(events: Sequence[Event]) -> BuildEvent:

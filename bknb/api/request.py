@@ -89,6 +89,7 @@ def build_request(
         title=title,
         origin=origin,
         compile_only=options.llb or options.call != "build",
+        fail_on_miss=options.fail_on_miss,
     )
 
 

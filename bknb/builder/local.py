@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+from bknb.builder import misses
 from bknb.builder.bridge import LocalBridge
 from bknb.builder.collect import Collector
 from bknb.builder.parts import Parts, open_parts
@@ -210,6 +211,8 @@ class _Build:
         async with self.parts.solver.job(
             self.id, self.session, self.stream, parallelism=limit, describe=self.stream.describe
         ) as job:
+            if self.request.fail_on_miss:
+                job.refuse = misses.refuse
             bridge = LocalBridge(
                 job,
                 self.parts.worker.platforms,
@@ -282,6 +285,8 @@ class _Build:
         held: list[Ref | None] = []
         try:
             solved = iter(await job.solve_many(edges))
+            if self.request.fail_on_miss:
+                misses.check(job.graph)
             held += [next(solved) if result.edge is not None else None for result in results]
             inputs = [
                 ExportInput(ref, result.platform, result.image_config, result.epoch, result.base_image_config)

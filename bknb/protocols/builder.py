@@ -85,6 +85,7 @@ class SolveRequest:
         entitlements: what this build may ask for, beyond the builder's own.
         title: what people call it.
         compile_only: stop when the graph is known.
+        fail_on_miss: fail instead of running a step that is not cached.
     """
 
     frontend: str = ""
@@ -96,6 +97,7 @@ class SolveRequest:
     title: str = ""
     origin: Origin = Origin()
     compile_only: bool = False
+    fail_on_miss: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-import pytest
-from hypothesis import HealthCheck, event, given, settings
-from hypothesis import strategies as st
-
 from bknb.analysis.predict import Foreseen, Prediction, predict
 from bknb.analysis.shadow import ShadowStore
 from bknb.cache.store import SqliteCacheStore
@@ -20,7 +16,7 @@ from bknb.llb.marshal import walk
 from bknb.llb.vertex import Vertex
 from bknb.platforms import Platform
 from bknb.protocols import CacheMap, Job
-from tests.fakes import Events, FakeSession, FakeWorker, World, decode, parse, read
+from tests.fakes import FakeSession, FakeWorker, World, decode, parse, read
 from tests.solver.conftest import Bench
 
 PLATFORM = Platform("linux", "amd64")
@@ -57,16 +53,14 @@ class FakeFacts:
 
 def map_of(vertex: Vertex) -> CacheMapSpec:
     """The cache map that a `FakeWorker` gives a vertex, as data."""
-    kind, name, marks = decode(vertex)
-    deps = tuple(
-        DepSpec(
-            Digest.of_text(part) if part else None,
-            ((ContentSelector(part),) if part else ()) if content else None,
-        )
-        for content, part in marks
-    )
-    own = name if kind != "same" else ""
-    return CacheMapSpec(Digest.of_text(f"{own} {kind} {marks}"), "", deps)
+    operation = FakeWorker(World()).resolve(vertex)
+    cache_map = operation.cache_map
+    assert cache_map is not None
+    specs = []
+    for dep, (_, part) in zip(cache_map.deps, operation.marks, strict=True):
+        selectors = (ContentSelector(part),) if part else ()
+        specs.append(DepSpec(dep.selector, selectors if dep.content is not None else None))
+    return CacheMapSpec(cache_map.digest, "", tuple(specs))
 
 
 async def foresee(
@@ -90,7 +84,9 @@ def test_a_chain_over_a_context(store: SqliteCacheStore) -> None:
 
     async def run() -> None:
         bench = Bench(store)
-        graph = "base = source\nctx = local\nbuilt = run base ctx*\ncopied = run base built*\ntop = run copied\n"
+        graph = (
+            "base = source\nctx = local\nbuilt = run base ctx*\ncopied = run base built*\ntop = run copied\n"
+        )
         found, told = await foresee(bench, graph)
         assert set(found.values()) == {Foreseen.RUN} and told.unknown == 0
         await bench.build(graph)
