@@ -26,6 +26,9 @@ def connect(path: Path, schema: str, number: int) -> sqlite3.Connection:
     """
     try:
         db = sqlite3.connect(path, timeout=WAIT, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise StoreError(f"cannot use {path}: {error}") from error
+    try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         with transaction(db):
@@ -35,8 +38,11 @@ def connect(path: Path, schema: str, number: int) -> sqlite3.Connection:
                     if statement.strip():
                         db.execute(statement)
                 db.execute(f"PRAGMA user_version = {number}")
-    except sqlite3.Error as error:
-        raise StoreError(f"cannot use {path}: {error}") from error
+    except BaseException as error:
+        db.close()
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(f"cannot use {path}: {error}") from error
+        raise
     if found > number:
         db.close()
         raise StoreError(f"{path} was written by a newer bknb (schema {found}, here {number}): update bknb")

@@ -97,5 +97,6 @@ def test_a_long_text_is_made_once_and_kept_whole(tmp_path: object) -> None:
         store.note_later("sha256:a", make)
         store.note_later("sha256:a", make)
         store.close()
-        assert SqliteCacheStore(path).plaintext("sha256:a") == "x" * 200_000
+        with closing(SqliteCacheStore(path)) as again:
+            assert again.plaintext("sha256:a") == "x" * 200_000
     assert made == [1]

@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,10 @@ BASE = root_key("sha256:base", 0)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SqliteCacheStore:
+def store(tmp_path: Path) -> Iterator[SqliteCacheStore]:
     """An empty store."""
-    return SqliteCacheStore(tmp_path / "cache.db")
+    with closing(SqliteCacheStore(tmp_path / "cache.db")) as store:
+        yield store
 
 
 def test_a_result_is_found_by_the_keys_of_its_inputs(store: SqliteCacheStore) -> None:
@@ -90,10 +93,10 @@ def test_everything_lasts(store: SqliteCacheStore) -> None:
     key = store.save("sha256:op", 0, [[(BASE, "")]], "r1")
     store.note("sha256:late", "late")
     store.close()
-    again = SqliteCacheStore(store.path)
-    assert again.targets(BASE, 0, 0, "sha256:op", "") == {key}
-    assert again.plaintext("sha256:op") == "RUN x" and again.plaintext("sha256:late") == "late"
-    assert again.plaintext("sha256:unknown") is None
+    with closing(SqliteCacheStore(store.path)) as again:
+        assert again.targets(BASE, 0, 0, "sha256:op", "") == {key}
+        assert again.plaintext("sha256:op") == "RUN x" and again.plaintext("sha256:late") == "late"
+        assert again.plaintext("sha256:unknown") is None
 
 
 def test_plaintexts_are_bounded(store: SqliteCacheStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,12 +112,12 @@ def test_plaintexts_are_bounded(store: SqliteCacheStore, monkeypatch: pytest.Mon
 
 def test_two_kernels_see_each_other(store: SqliteCacheStore) -> None:
     """What one writes the other finds after a refresh, also where it had found nothing before."""
-    other = SqliteCacheStore(store.path)
-    assert not other.targets(BASE, 0, 0, "sha256:op", "")
-    key = store.save("sha256:op", 0, [[(BASE, "")]], "r1")
-    other.refresh()
-    assert other.targets(BASE, 0, 0, "sha256:op", "") == {key}
-    assert other.save("sha256:op", 0, [[(BASE, "")]], "r2") == key
+    with closing(SqliteCacheStore(store.path)) as other:
+        assert not other.targets(BASE, 0, 0, "sha256:op", "")
+        key = store.save("sha256:op", 0, [[(BASE, "")]], "r1")
+        other.refresh()
+        assert other.targets(BASE, 0, 0, "sha256:op", "") == {key}
+        assert other.save("sha256:op", 0, [[(BASE, "")]], "r2") == key
     store.refresh()
     assert {record.result for record in store.records(key)} == {"r1", "r2"}
 
@@ -163,7 +166,7 @@ def test_kill_loses_nothing_that_was_saved(tmp_path: Path) -> None:
     said = [int(line) for line in running.stdout if line.endswith("\n")]
     running.wait()
     running.stdout.close()
-    store = SqliteCacheStore(path)
-    for number in range(1, max([20, *said]) + 1):
-        (key,) = store.targets("k", 0, 0, f"sha256:{number}", "")
-        assert store.records(key)[0].result == f"r{number}"
+    with closing(SqliteCacheStore(path)) as store:
+        for number in range(1, max([20, *said]) + 1):
+            (key,) = store.targets("k", 0, 0, f"sha256:{number}", "")
+            assert store.records(key)[0].result == f"r{number}"
