@@ -193,7 +193,7 @@ class MissError(BuildError):
     """A step is not in the cache, and ``--fail-on-miss`` was said.
 
     Attributes:
-        plan: what the build would have done (a `bknb.api.plan.Plan`), or None when it showed only at run time.
+        plan: what the build would have done (a `bknb.api.planned.Plan`), or None when it showed only at run time.
     """
 
     def __init__(self, message: str, *, plan: Any = None) -> None:

@@ -348,6 +348,7 @@ def parse(
         raise UsageError(
             f"--network {found.network}: it is default, none or host{did_you_mean(found.network, ('default', 'none', 'host'))}"
         )
+    _check_plan(found)
     call = "check" if found.check else found.call
     if call not in CALLS:
         raise UsageError(f"--call {call}: it is one of {', '.join(CALLS)}{did_you_mean(call, CALLS)}")
@@ -389,6 +390,23 @@ def parse(
         quiet=found.quiet,
         format=getattr(found, "format", ""),
     )
+
+
+def _check_plan(found: argparse.Namespace) -> None:
+    """What goes with a plan, and what does not.
+
+    Raises:
+        UsageError: a word that a plan has no use for, or one that is for plans only.
+    """
+    if found.touch and not found.plan:
+        raise UsageError("--touch asks what would happen: say --plan too")
+    others = {"--llb": getattr(found, "llb", False), "--bg": getattr(found, "bg", False), "--check": found.check,
+              "--call": found.call != "build", "--push": found.push}  # fmt: skip
+    for word in (word for word, said in others.items() if said):
+        if found.plan:
+            raise UsageError(f"--plan runs nothing: leave {word} out, or leave out --plan")
+        if found.fail_on_miss and word in ("--llb", "--check", "--call"):
+            raise UsageError(f"--fail-on-miss is for builds, and {word} runs nothing: leave one of them out")
 
 
 def with_environment(options: BuildOptions, environ: Mapping[str, str]) -> BuildOptions:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand, output_can_be_silenced
+from IPython.display import display
 
 from bknb import options as words
 from bknb.api import Build, Client, RunningBuild
 from bknb.api.client import set_default_client
 from bknb.api.request import redact
-from bknb.errors import BknbError, BuildCancelled, BuildError, UnsupportedError
+from bknb.errors import BknbError, BuildCancelled, BuildError, MissError, UnsupportedError
 from bknb.errors import UsageError as WrongWords
 from bknb.options import BuildOptions
 from bknb.protocols import Origin
@@ -29,6 +30,7 @@ from kernel_ext.settings import Bknb
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from bknb.api.planned import Plan
     from bknb.llb.vertex import Edge
 
 
@@ -109,6 +111,7 @@ class BknbMagics(Magics):
             %%dockerfile --out build                   the result object in a variable
             %%dockerfile --bg                          do not wait: the cell gives a handle
             %%dockerfile --llb                         compile only: show the graph
+            %%dockerfile --plan                        run nothing: what would be cached, what would run, and why
             %%dockerfile -o type=oci,dest=app.tar      write the image to a file
 
         A ``# syntax=`` line goes on the cell's second line. Values of Python never enter the cell's text. A trailing
@@ -176,18 +179,30 @@ class BknbMagics(Magics):
     ) -> Any:
         path = notebook.notebook_path(os.environ, self.shell.user_ns)
         context = os.path.abspath(os.path.expanduser(found.context or "."))
+        withheld = notebook.withheld(context, path) if self.settings.withhold else ()
+        origin = Origin(path, self._cell_id(), self.client.id, redact(shlex.split(line)), context)
+        if found.plan:
+            return self._plan(
+                found,
+                self.client.plan(
+                    found, dockerfile=text, edge=edge, llb=llb, withheld=withheld, origin=origin
+                ),
+            )
         running = self.client.start(
-            found,
-            dockerfile=text,
-            edge=edge,
-            llb=llb,
-            withheld=notebook.withheld(context, path) if self.settings.withhold else (),
-            origin=Origin(path, self._cell_id(), self.client.id, redact(shlex.split(line)), context),
+            found, dockerfile=text, edge=edge, llb=llb, withheld=withheld, origin=origin
         )
         if found.background:
             self._keep(found, running)
             return running
         return self._wait(found, running)
+
+    def _plan(self, found: BuildOptions, plan: Plan) -> Plan:
+        """Keep a plan; the cell shows what it returns."""
+        self._keep(found, plan)
+        if found.fail_on_miss and plan.misses:
+            display(plan)
+            plan.require_cached()
+        return plan
 
     def _wait(self, found: BuildOptions, running: RunningBuild) -> Build | None:
         try:
@@ -206,6 +221,9 @@ class BknbMagics(Magics):
         live = LiveView(running.title, mode=mode, on_cancel=running.cancel)
         try:
             build = running.wait(lambda: live.feed(running.new_events()))
+        except MissError as error:
+            live.finish(error.plan)
+            raise
         except BuildError as error:
             live.feed(running.new_events())
             if isinstance(error.result, Build):

@@ -9,6 +9,7 @@ r"""What people hold: a client, a running build, a finished build, its steps and
     build.steps[-1].files.diff()     # what did this step change?
     build.run("ls -l /")
     build.why()                      # what changed since the last build, and what ran because of it
+    bknb.plan(".", "--touch", "a.py")  # what a build would do, and for how long; nothing is run
     bknb.cache().uses                # a DataFrame: what builds took from the cache, and the seconds that saved
 
 Everything here is synchronous and may be called from any thread but the solver's; a running build can be awaited.
@@ -17,11 +18,12 @@ Everything here is synchronous and may be called from any thread but the solver'
 - `build`: `Build` and `Step`                              - `files`: `Files`, the files of a result
 - `image`: `Image`, the image that a build made            - `recorded`: builds from files, and what any build tells
 - `request`: options to what a builder is asked            - `store`: what the store holds, as tables
+- `planned`: what a build would do
 - `explained`: why a build did what it did           - `tables`: the cache as DataFrames, its mounts as tars
 """
 
 from bknb.api.build import Build, Step
-from bknb.api.client import Client, Preferences, build, default_client
+from bknb.api.client import Client, Preferences, build, default_client, plan
 from bknb.api.files import Files
 from bknb.api.image import Image
 from bknb.api.recorded import OpenedBuild, RecordedBuild, failure_text
@@ -32,5 +34,5 @@ from bknb.api.tables import CacheTables, cache, load_mount, mounts, save_mount
 
 __all__ = [
     "Build", "CacheTables", "Client", "Files", "Image", "Preferences", "RunningBuild", "Step", "build", "cache", "default_client", "disk_usage",
-    "failure_text", "history", "images", "load_mount", "mounts", "open", "OpenedBuild", "prune", "RecordedBuild", "save_mount",
+    "failure_text", "history", "images", "load_mount", "mounts", "open", "OpenedBuild", "plan", "prune", "RecordedBuild", "save_mount",
 ]  # fmt: skip

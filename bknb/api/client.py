@@ -27,7 +27,7 @@ from bknb.protocols import Origin, SolveResult
 from bknb.settings import DiskSpace, Settings
 
 if TYPE_CHECKING:
-    from bknb.api.plan import Plan
+    from bknb.api.planned import Plan
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ class Client:
         async def run() -> SolveResult:
             builder = await self._open()
             if request.fail_on_miss and not request.compile_only:
-                from bknb.api.plan import refuse_misses
+                from bknb.api.planned import refuse_misses
 
                 # Beside this thread: a plan asks the builder, which lives here.
                 await asyncio.to_thread(refuse_misses, self, request, session)
@@ -137,7 +137,7 @@ class Client:
             DockerfileError: the Dockerfile is wrong.
             SourceError: a base image cannot be had.
         """
-        from bknb.api.plan import make_plan
+        from bknb.api.planned import make_plan
 
         environ = dict(os.environ) if environ is None else environ
         session = build_session(options, dockerfile, withheld, environ, llb=llb)
@@ -239,3 +239,16 @@ def build(
     """
     options = parse([*words, *([context] if context else [])], prog="bknb.build", cell=False)
     return (client or default_client()).build(options, dockerfile=dockerfile)
+
+
+def plan(
+    context: str = "", *words: str, dockerfile: str | bytes | None = None, client: Client | None = None
+) -> Plan:
+    """Say what a build would do, and run nothing; arguments as for `build`, and ``"--touch", "FILE"``.
+
+    Raises:
+        UsageError: an option that is not understood, or a touched file that is not there.
+        BknbError: the Dockerfile is wrong, or a base image cannot be had.
+    """
+    options = parse(["--plan", *words, *([context] if context else [])], prog="bknb.plan", cell=False)
+    return (client or default_client()).plan(options, dockerfile=dockerfile)

@@ -41,6 +41,8 @@ def build(words: list[str]) -> int:
         )
     client = open_client()
     try:
+        if found.plan:
+            return _plan(client, found)
         return _show(_start(client, found), found)
     finally:
         client.close()
@@ -98,6 +100,17 @@ def open_client(runtime: str = "auto") -> Client:
 
     offline = os.environ.get("BKNB_OFFLINE", "") in ("1", "true")
     return Client(Preferences(root=os.environ.get("BKNB_ROOT", ""), offline=offline, runtime=runtime))
+
+
+def _plan(client: Client, found: options.BuildOptions) -> int:
+    """Print what the build would do; with ``--fail-on-miss`` it is an error if a step would run."""
+    text = sys.stdin.buffer.read() if found.file == "-" else None
+    plan = client.plan(options.with_environment(found, os.environ), dockerfile=text)
+    if not found.quiet:
+        print(plan)
+    if found.fail_on_miss:
+        plan.require_cached()
+    return 1 if plan.view.failed else 0
 
 
 def _start(client: Client, found: options.BuildOptions) -> RunningBuild:

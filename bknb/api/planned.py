@@ -30,6 +30,7 @@ from bknb.api import explained
 from bknb.api.picture import Graph
 from bknb.builder.local import LocalBuilder
 from bknb.digest import Digest
+from bknb.display import amounts
 from bknb.display.model import BuildView, fold_all
 from bknb.display.reasons import Reasons
 from bknb.errors import MissError, UsageError, did_you_mean
@@ -82,6 +83,25 @@ class Plan:
     def misses(self) -> Sequence[PlannedStep]:
         """Steps that would run for certain, inputs first; contexts and base images are none."""
         return [one for one in self.steps if one.works and one.verdict.outcome is Foreseen.RUN]
+
+    def require_cached(self) -> None:
+        """Do nothing if nothing would run for certain.
+
+        Raises:
+            MissError: it names the first step that is not cached, and why.
+        """
+        if not self.misses:
+            return
+        first = self.misses[0].step
+        lines = self.foresight.seen.lines.get(first.digest)
+        place = f" (line {lines[0]})" if lines else ""
+        why = self.reasons.steps.get(Digest(first.digest), "") or "it was never built here"
+        others = f", and {amounts.count(len(self.misses) - 1, 'more step')}" if len(self.misses) > 1 else ""
+        name = first.command or first.name
+        raise MissError(
+            f"not cached: {amounts.cut(name, 100)}{place}: {why}{others}; nothing was run (--fail-on-miss)",
+            plan=self,
+        )
 
     @cached_property
     def view(self) -> BuildView:
@@ -225,18 +245,7 @@ def refuse_misses(client: Client, request: SolveRequest, session: LocalSession) 
         MissError: it names the first step that is not cached, and why.
         BknbError: as `make_plan`.
     """
-    plan = make_plan(client, request, session)
-    misses = plan.misses
-    if misses:
-        first = misses[0].step
-        lines = plan.foresight.seen.lines.get(first.digest)
-        place = f" (line {lines[0]})" if lines else ""
-        why = plan.reasons.steps.get(Digest(first.digest), "") or "it was never built here"
-        others = f", and {len(misses) - 1} more" if len(misses) > 1 else ""
-        raise MissError(
-            f"not cached: {first.command or first.name}{place}: {why}{others}; nothing was run (--fail-on-miss)",
-            plan=plan,
-        )
+    make_plan(client, request, session).require_cached()
 
 
 def _end(events: Sequence[Event]) -> BuildEvent:
