@@ -10,7 +10,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -238,13 +244,19 @@ class Job:
 
 
 class StepJob:
-    """The `protocols.Job` of one operation: all jobs that want it, as one."""
+    """The `protocols.Job` of one operation: all jobs that want it, as one.
 
-    __slots__ = ("_active", "_solver")
+    Attributes:
+        slots: what it holds while it runs; None where it holds none.
+    """
+
+    __slots__ = ("_active", "_asking", "_solver", "slots")
 
     def __init__(self, solver: Solver, active: ActiveVertex) -> None:
         self._solver = solver
         self._active = active
+        self._asking = 0
+        self.slots: AsyncExitStack | None = None
 
     @property
     def id(self) -> str:
@@ -296,10 +308,18 @@ class StepJob:
             StepError: a vertex failed.
             DefinitionError: the edge would wait for this step itself.
         """
+        self._asking += 1
         try:
-            return (await self._solver.solve_edges(list(self._active.jobs), [edge], self._active))[0]
+            if self.slots is not None:
+                await self.slots.aclose()
+            ref = (await self._solver.solve_edges(list(self._active.jobs), [edge], self._active))[0]
         except StepError as error:
             raise own_error(error) from error.cause
+        finally:
+            self._asking -= 1
+        if self.slots is not None and not self._asking:  # the last of those that it asks for side by side
+            await self._solver.take_slots(self, self._active, ref)
+        return ref
 
 
 def own_error(error: StepError) -> StepError:

@@ -116,7 +116,8 @@ class Runner:
                 raise refusal
             async with AsyncExitStack() as stack:
                 if isinstance(active.vertex.op, ExecOp | FileOp | SourceOp):
-                    await self._take_slots(job, active, stack)
+                    job.slots = stack
+                    await self.take_slots(job, active)
                 board.begin(active)
                 board.decide(active, Phase.EXECUTE, "begin")
                 outputs = await active.operation.exec(job, inputs)
@@ -133,11 +134,12 @@ class Runner:
                 if ref is not None:
                     await ref.release()
 
-    async def _take_slots(self, job: StepJob, active: ActiveVertex, stack: AsyncExitStack) -> None:
+    async def take_slots(self, job: StepJob, active: ActiveVertex) -> None:
         """One of the job's and one of the worker's, always in this order."""
+        assert job.slots is not None
         for limiter in (*(job_.slots for job_ in list(active.jobs)[:1]), self._limiter):
             with job.waiting("slot") if limiter.full else nullcontext():
-                await stack.enter_async_context(limiter.slot())
+                await job.slots.enter_async_context(limiter.slot())
 
     def _done(self, active: ActiveVertex, deps: Deps, outcome: Outcome) -> None:
         """Its outputs are there: keep those that anyone wants."""

@@ -127,6 +127,15 @@ class Solver:
                 await waits.change()
         return tuple(edge.ref.clone() if edge.ref is not None else None for edge in targets)
 
+    async def take_slots(self, job: StepJob, active: ActiveVertex, ref: Ref | None) -> None:
+        """Go on with a step after its nested build, whose result is let go if the step is cancelled meanwhile."""
+        try:
+            await self._runner.take_slots(job, active)
+        except BaseException:
+            if ref is not None:
+                await ref.release()
+            raise
+
     def _attach(self, jobs: Sequence[Job], edges: Sequence[Edge]) -> list[ActiveEdge]:
         """Make the graph active, ask the cache about all of it at once, and show what came out."""
         self._store.refresh()

@@ -293,6 +293,29 @@ async def test_one_slot_is_enough(bench: Bench) -> None:
     assert bench.world.most_running == 5
 
 
+@pytest.mark.parametrize("of", ["limit", "parallelism"])
+async def test_a_nested_build_holds_no_slot(bench: Bench, of: str) -> None:
+    """A step that has other steps built, and these others in turn, ends with one slot for all; none is left taken."""
+    inner = parse("x = source\ny = run x\nz = run y\n", "s1")
+    bench.world.nested = {"a": [inner["y"], inner["z"]], "b": [inner["z"]], "y": [parse("w = source\n", "s1")["w"]]}
+    one = {of: 1}
+    assert await asyncio.wait_for(bench.build(CHAIN, session="s1", **one), 20) == "b(a(base))"  # type: ignore[arg-type]
+    assert bench.world.ran == {"base": 1, "w": 1, "x": 1, "y": 1, "z": 1, "a": 1, "b": 1}
+    slots = [e.outcome for e in bench.events if isinstance(e, DecisionEvent) and e.causes == ("slot",)]
+    assert slots.count("begin") == slots.count("end")
+
+
+async def test_a_nested_build_that_fails(bench: Bench) -> None:
+    """A step whose nested build fails fails with it, and its slot is free."""
+    bench.world.nested["a"] = [parse("x = source\n", "s1")["x"]]
+    bench.world.broken["x"] = ValueError("no")
+    async with bench.solver(1) as solver:
+        with pytest.raises(StepError, match="x: no"):
+            await bench.build(CHAIN, session="s1", solver=solver)
+        assert await asyncio.wait_for(bench.build("y = source\n", solver=solver), 20) == "y"
+    assert bench.world.running == 0
+
+
 async def test_a_nested_build_that_asks_for_its_ancestor_is_an_error(bench: Bench) -> None:
     """A vertex whose nested build contains it cannot wait for itself."""
     edges = parse(CHAIN, "s1")
