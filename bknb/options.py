@@ -144,6 +144,13 @@ class _Parser(argparse.ArgumentParser):
         return [word for action in self._actions for word in action.option_strings if word.startswith("--")]
 
 
+def words_parser(prog: str) -> argparse.ArgumentParser:
+    """A parser without options yet, whose errors are `UsageError` and one line."""
+    return _Parser(
+        prog=prog, add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
 def parser(prog: str, *, cell: bool, formats: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The parser of a build's words.
 
@@ -152,9 +159,7 @@ def parser(prog: str, *, cell: bool, formats: Sequence[str] = ()) -> argparse.Ar
         cell: adds what only makes sense in a notebook.
         formats: for a command that prints the graph: how it may be written, the default first.
     """
-    p = _Parser(
-        prog=prog, add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = words_parser(prog)
     add = p.add_argument
     add(
         "context",
@@ -198,8 +203,8 @@ def parser(prog: str, *, cell: bool, formats: Sequence[str] = ()) -> argparse.Ar
         "--no-cache-filter",
         action="append",
         default=[],
-        metavar="STAGE",
-        help="run every step of these stages",
+        metavar="STAGE[:LINE]",
+        help="run every step of these stages, or the step whose instruction has this line",
     )
     add(
         "--plan",

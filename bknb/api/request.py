@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from bknb.api.filters import check_filters
 from bknb.errors import SourceError, UnsupportedError, UsageError
 from bknb.llb.vertex import Edge
 from bknb.options import BuildOptions, Output
@@ -15,6 +16,7 @@ from bknb.session import LocalSession
 from bknb.session.local import parse_secret, parse_ssh
 
 _REMOTE = ("http://", "https://", "git://", "ssh://", "git@", "docker-image://", "oci-layout://", "target:")
+_LARGEST = 16 << 20
 _SECRET_WORDS = ("apikey", "auth", "credential", "key", "password", "pword", "passwd", "secret", "token")
 """frontend/dockerfile/dockerfile2llb/convert.go calls such names of build arguments secret; their values are not recorded."""
 
@@ -77,6 +79,8 @@ def build_request(
         opts["filename"] = os.path.basename(_dockerfile(options, session.directories["context"].path))
     for name, where in options.build_contexts.items():
         opts[f"context:{name}"] = where if where.startswith(_REMOTE) else f"local:{name}"
+    if options.no_cache_filter and not llb:
+        check_filters(options.no_cache_filter, _text(options, session, dockerfile))
     names = (*options.tags, options.target, os.path.basename(options.file))
     title = next((word for word in names if word), "LLB" if llb else "Dockerfile")
     return SolveRequest(
@@ -91,6 +95,17 @@ def build_request(
         compile_only=options.llb or options.call != "build",
         fail_on_miss=options.fail_on_miss,
     )
+
+
+def _text(options: BuildOptions, session: LocalSession, dockerfile: str | bytes | None) -> str | bytes:
+    """The Dockerfile; nothing of one that cannot be read, which whoever compiles it says."""
+    if dockerfile is not None:
+        return dockerfile
+    try:
+        with open(_dockerfile(options, session.directories["context"].path), "rb") as file:
+            return file.read(_LARGEST)
+    except OSError:
+        return ""
 
 
 def exports(options: BuildOptions) -> tuple[ExportRequest, ...]:

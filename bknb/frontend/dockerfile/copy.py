@@ -64,7 +64,7 @@ def lower_copy(lowering: Lowering, stage: BuildStage, step: Step, command: ast.C
         one = llb.copy(found.state, found.path, dest, **options)
         action = one if action is None else replace(one, before=action)
     assert action is not None
-    constraints = lowering.constraints(step, name, ignore_cache=stage.ignore_cache)
+    constraints = lowering.constraints(step, name, ignore_cache=lowering.ignores_cache(stage, step))
     if command.link and not command.chmod:
         stage.steps_done = first
         _link(lowering, stage, step, action, constraints, text)

@@ -90,6 +90,13 @@ class Lowering:
         location = Location(self.conversion.source, step.ranges)
         return Constraints(name=name, locations=(location,), **more)
 
+    def ignores_cache(self, stage: BuildStage, step: Step) -> bool:
+        """Whether an instruction is always run, with its stage or by itself. That of a base image has no line."""
+        if stage.ignore_cache or step.on_build or not self.conversion.options.no_cache:
+            return stage.ignore_cache
+        names = {stage.name, stage.number} - {""}
+        return self.conversion.options.ignores_line(names, step.command.start_line, step.command.end_line)
+
     def commit(self, stage: BuildStage, text: str, *, layer: bool = False) -> None:
         """Add a line to the image's history."""
         epoch = self.conversion.epoch

@@ -6,7 +6,7 @@ import csv
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +34,7 @@ class FrontendOptions:
         platforms: those asked for, normalised; empty for the worker's own.
         build_platform: the worker's.
         multi_platform: results are named by platform, even a single one.
-        no_cache: stages that are always run; None for none, empty for all.
+        no_cache: stages, and steps as ``STAGE:LINE``, that are always run; None for none, empty for all.
         build_args: by name.
         check: the value of BUILDKIT_DOCKERFILE_CHECK, None if not given.
         raw: the options themselves.
@@ -112,6 +112,14 @@ class FrontendOptions:
         if self.no_cache is None:
             return False
         return not self.no_cache or stage.lower() in (name.lower() for name in self.no_cache)
+
+    def ignores_line(self, names: Collection[str], first: int, last: int) -> bool:
+        """Whether the step with these lines, in a stage with these names, is always run: ``STAGE:LINE``."""
+        for word in self.no_cache or ():
+            stage, colon, line = word.rpartition(":")
+            if colon and line.isdecimal() and stage.lower() in names and first <= int(line[:9]) <= last:
+                return True
+        return False
 
     def session_of(self, local: str, session: str) -> str:
         """The session that a local folder comes from."""

@@ -72,7 +72,7 @@ def lower_run(lowering: Lowering, stage: BuildStage, step: Step, command: ast.Ru
         # A state on scratch has no platform of its own, and the name then shows none.
         lowering.name(stage, step, name, platform=stage.state.values.platform),
         description={"com.docker.dockerfile.v1.command": command.text},
-        ignore_cache=stage.ignore_cache,
+        ignore_cache=lowering.ignores_cache(stage, step),
         resources=options.resources,
     )
     if options.shm_size > 0:
