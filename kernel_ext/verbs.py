@@ -10,7 +10,7 @@ from bknb.api.store import explain, parse_prune, parse_usage
 from bknb.api.tables import moved
 from bknb.doctor import examine
 from bknb.errors import UnsupportedError, UsageError, did_you_mean
-from bknb.options import split
+from bknb.options import split, wants_help
 
 if TYPE_CHECKING:
     from kernel_ext.magics import BknbMagics
@@ -28,6 +28,8 @@ _HELP = """%bknb VERB
   history   the builds so far, as a DataFrame
   graph     the graph of the last build
   why       why the last build ran what it ran (why A B: build B compared with A, by variable or id)
+  replay    what builds of the last commits would have found in the cache: a heat map, what each step costs
+            over them, and what another order would have saved (-n 50, -f Dockerfile, REPO/CONTEXT; --help)
   config    the settings; %config Bknb.NAME=VALUE sets one
   help      this text
 
@@ -119,6 +121,15 @@ def _why(magics: BknbMagics, words: list[str]) -> Any:
     return magics.last.why()
 
 
+def _replay(magics: BknbMagics, words: list[str]) -> Any:
+    from bknb.api import replayed
+
+    if wants_help(words):
+        print(replayed.parser("%bknb replay").format_help())
+        return None
+    return replayed.replayed(magics.client, replayed.parse_replay(words))
+
+
 def _config(magics: BknbMagics, words: list[str]) -> Any:
     if words:
         raise UnsupportedError(f"%bknb config shows the settings; set one with %config Bknb.{words[0]}")
@@ -131,5 +142,5 @@ def _help(magics: BknbMagics, words: list[str]) -> Any:
 
 VERBS: Mapping[str, Callable[[Any, list[str]], Any]] = {
     "doctor": _doctor, "du": _du, "prune": _prune, "cache": _cache, "mounts": _mounts, "images": _images, "history": _history, "graph": _graph,
-    "why": _why, "config": _config, "help": _help,
+    "why": _why, "replay": _replay, "config": _config, "help": _help,
 }  # fmt: skip

@@ -10,6 +10,7 @@ r"""What people hold: a client, a running build, a finished build, its steps and
     build.run("ls -l /")
     build.why()                      # what changed since the last build, and what ran because of it
     bknb.plan(".", "--touch", "a.py")  # what a build would do, and for how long; nothing is run
+    bknb.replay(".", "-n", "200")    # what builds of the last commits would have found in the cache
     bknb.cache().uses                # a DataFrame: what builds took from the cache, and the seconds that saved
 
 Everything here is synchronous and may be called from any thread but the solver's; a running build can be awaited.
@@ -18,12 +19,12 @@ Everything here is synchronous and may be called from any thread but the solver'
 - `build`: `Build` and `Step`                              - `files`: `Files`, the files of a result
 - `image`: `Image`, the image that a build made            - `recorded`: builds from files, and what any build tells
 - `request`: options to what a builder is asked            - `store`: what the store holds, as tables
-- `planned`: what a build would do
+- `planned`: what a build would do                   - `replayed`: what builds of the last commits would have done
 - `explained`: why a build did what it did           - `tables`: the cache as DataFrames, its mounts as tars
 """
 
 from bknb.api.build import Build, Step
-from bknb.api.client import Client, Preferences, build, default_client, plan
+from bknb.api.client import Client, Preferences, build, default_client, plan, replay
 from bknb.api.files import Files
 from bknb.api.image import Image
 from bknb.api.recorded import OpenedBuild, RecordedBuild, failure_text
@@ -34,5 +35,5 @@ from bknb.api.tables import CacheTables, cache, load_mount, mounts, save_mount
 
 __all__ = [
     "Build", "CacheTables", "Client", "Files", "Image", "Preferences", "RunningBuild", "Step", "build", "cache", "default_client", "disk_usage",
-    "failure_text", "history", "images", "load_mount", "mounts", "open", "OpenedBuild", "plan", "prune", "RecordedBuild", "save_mount",
+    "failure_text", "history", "images", "load_mount", "mounts", "open", "OpenedBuild", "plan", "prune", "RecordedBuild", "replay", "save_mount",
 ]  # fmt: skip

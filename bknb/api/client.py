@@ -28,6 +28,7 @@ from bknb.settings import DiskSpace, Settings
 
 if TYPE_CHECKING:
     from bknb.api.planned import Plan
+    from bknb.api.replayed import Replay
 
 T = TypeVar("T")
 
@@ -252,3 +253,21 @@ def plan(
     """
     options = parse(["--plan", *words, *([context] if context else [])], prog="bknb.plan", cell=False)
     return (client or default_client()).plan(options, dockerfile=dockerfile)
+
+
+def replay(context: str = "", *words: str, client: Client | None = None) -> Replay:
+    """Tell what builds of the last commits would have found in the cache, without running any of them.
+
+    Args:
+        context: a folder of a git repository; the current one if empty.
+        words: options as on the command line: ``"-n", "200", "-f", "docker/Dockerfile", "--build-arg", "V={short}"``.
+        client: whose registries and history of builds; the process's own if absent.
+
+    Raises:
+        UsageError: an option that is not understood, or no such revision.
+        SourceError: no repository, or a base image cannot be had.
+    """
+    from bknb.api.replayed import parse_replay, replayed
+
+    options = parse_replay([*words, *([context] if context else [])], "bknb.replay")
+    return replayed(client or default_client(), options)

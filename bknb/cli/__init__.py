@@ -3,6 +3,7 @@
 A command is a function from its words to an exit code, in a module that is loaded when it is wanted:
 
 - `building`: ``build`` and ``llb``     - `questions`: what is asked of the store, the machine and the past
+- `replaying`: ``replay``
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from bknb import __version__
 from bknb.errors import BknbError, BuildCancelled, UsageError, did_you_mean
 
 COMMANDS: Final[Mapping[str, str]] = {
-    "build": "building", "llb": "building",
+    "build": "building", "llb": "building", "replay": "replaying",
     "du": "questions", "prune": "questions", "mounts": "questions", "images": "questions", "history": "questions", "doctor": "questions",
 }  # fmt: skip
 """Command -> the module of this package that has a function of that name."""
@@ -26,6 +27,7 @@ _HELP = """bknb: BuildKit, opened up
 
   bknb build [options] CONTEXT    build; `bknb build --help` lists the options
   bknb llb [options] [CONTEXT]    only compile, and print the graph; `bknb llb --help`
+  bknb replay [options] [REPO]    what builds of the last commits would have found in the cache; nothing is run
   bknb images                     the images that -t kept
   bknb history                    the builds so far, newest first
   bknb du [options]               what the store holds; `bknb du --help`

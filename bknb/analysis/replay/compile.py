@@ -53,7 +53,7 @@ class Compiled:
 
     Attributes:
         edge: what is built; None is scratch.
-        steps: inputs first, in the order of the file within each stage.
+        steps: in the order of the file.
         exclude: patterns that are kept out of the context.
         maps: the cache map of each vertex that is not a source.
     """
@@ -152,7 +152,7 @@ class Compiler:
                 steps.setdefault((info.stage, info.command, line), []).append(vertex)
         return Compiled(
             edge,
-            tuple(_step(place, made) for place, made in steps.items()),
+            tuple(sorted((_step(place, made) for place, made in steps.items()), key=lambda step: step.line)),
             _exclude(vertices),
             {v.digest: cache_map(v, self._platform) for v in vertices if not isinstance(v.op, SourceOp)},
         )

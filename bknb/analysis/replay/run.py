@@ -23,8 +23,9 @@ LARGEST_MANIFEST: Final = 1 << 20
 
 
 async def replay(
-    repository: Repository, commits: Sequence[Commit], question: Question, resolve: ResolveImage, clock: Clock
-) -> Replay:
+    repository: Repository, commits: Sequence[Commit], question: Question, resolve: ResolveImage, clock: Clock,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Replay:  # fmt: skip
     """Tell what builds of some commits, one after the other, would have found in the cache.
 
     Args:
@@ -33,11 +34,13 @@ async def replay(
         question: which Dockerfile, with which options.
         resolve: looks up configs of base images, each once.
         clock: what earlier runs of instructions took.
+        stopped: whether nobody waits for it any more.
 
     Raises:
+        BuildCancelled: it was stopped.
         SourceError: the repository, or every base image, cannot be had.
     """
-    walk = Walk(repository, commits, question, Images(resolve))
+    walk = Walk(repository, commits, question, Images(resolve), stopped)
     content = partial(_content, repository)
     text, moves = walk.dockerfile(commits[-1]), list[Move]()
     if text is not None:
@@ -46,15 +49,14 @@ async def replay(
     if len(moves) > 1:
         rewrites.append(partial(_rewritten, [move.name for move in moves], content))
     (timeline, *others), (_, *changed) = await walk.timelines([None, *rewrites])
-    tried = []
+    tried: list[Reordering | None] = []
     for number, (other, count) in enumerate(zip(others, changed, strict=True)):
         assert text is not None
-        move = moves[number] if number < len(moves) else _together(moves, text, repository.files(commits[-1]), content)
-        found = _reordering(move, timeline, other, count, clock, text, question.filename)
-        if found is not None:
-            tried.append(found)
+        move = moves[number] if number < len(moves) else _together(moves, rewrites[number](text, walk.files))
+        tried.append(_reordering(move, timeline, other, count, clock, text, question.filename))
+    single = [found for found in tried[: len(moves)] if found is not None]
     return Replay(
-        timeline, costs(timeline, clock), _worth(tried), tuple(_notes(walk.newest, timeline, clock)),
+        timeline, costs(timeline, clock), _worth(single, tried[-1] if len(moves) > 1 else None), tuple(_notes(walk.newest, timeline, clock)),
         question.filename, repository.folder,
     )  # fmt: skip
 
@@ -74,13 +76,11 @@ def _rewritten(
     return text
 
 
-def _together(
-    moves: Sequence[Move], text: bytes, files: Mapping[str, Blob], content: Callable[[Blob], bytes | None]
-) -> Move:
+def _together(moves: Sequence[Move], after: bytes) -> Move:
     """All changes as one."""
-    after = _rewritten([move.name for move in moves], content, text, files)
     lines = after.decode(errors="surrogateescape").removesuffix("\n").split("\n")
-    return Move(("all",), f"All {len(moves)} together", "as said of each", tuple(lines))
+    because = "; ".join(move.because for move in moves)
+    return Move(("all",), f"All {len(moves)} changes together", because, tuple(lines))
 
 
 # --- what it costs ------------------------------------------------------------------------------------------
@@ -127,11 +127,16 @@ def _runs(timeline: Timeline) -> dict[tuple[str, str], Counter[Outcome]]:
     return found
 
 
-def _worth(tried: Sequence[Reordering]) -> tuple[Reordering, ...]:
+def _worth(single: Sequence[Reordering], together: Reordering | None) -> tuple[Reordering, ...]:
     """The changes that are worth saying, the most saved first; all together only where that saves more than each."""
-    ordered = sorted(tried, key=lambda one: (-(one.seconds or 0.0), -one.runs))
-    single = [one for one in ordered if not one.because.startswith("as said")]
-    return tuple(one for one in ordered if one in single or len(single) > 1)
+    ordered = sorted(single, key=_saved, reverse=True)
+    if together is not None and all(_saved(together) > _saved(one) for one in ordered):
+        return (together, *ordered)
+    return tuple(ordered)
+
+
+def _saved(one: Reordering) -> tuple[float, int]:
+    return one.seconds or 0.0, one.runs
 
 
 # --- what was taken for granted -----------------------------------------------------------------------------

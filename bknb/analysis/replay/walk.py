@@ -19,7 +19,7 @@ from bknb.analysis.replay.rows import Rows
 from bknb.analysis.replay.tree import ContextTree, Digests
 from bknb.analysis.shadow import ShadowStore
 from bknb.digest import Digest
-from bknb.errors import BknbError, DockerfileError, PathError, SourceError, UsageError
+from bknb.errors import BknbError, BuildCancelled, DockerfileError, PathError, SourceError, UsageError
 from bknb.keys import ContentSelector
 from bknb.keys.cachekey import VOLATILE
 from bknb.keys.source import source_digest
@@ -77,17 +77,20 @@ class Walk:
         commits: oldest first.
         question: what is replayed.
         images: configs of base images.
+        stopped: whether nobody waits for it any more; asked at each commit.
     """
 
     def __init__(
-        self, repository: Repository, commits: Sequence[Commit], question: Question, images: Images
-    ) -> None:
+        self, repository: Repository, commits: Sequence[Commit], question: Question, images: Images,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         if not commits:
             raise UsageError("there are no commits to replay")
         self._repository = repository
         self._commits = commits
         self._question = question
         self._images = images
+        self._stopped = stopped
         self._compiler = Compiler(images, question.platform, posixpath.basename(question.filename))
         self._session = LocalSession({}, {}, {}, {}, id=SESSION)
         self._digests = Digests(repository)
@@ -108,6 +111,8 @@ class Walk:
         changes = self._repository.changes(self._commits)
         self.files = self._repository.files(self._commits[0])
         for number, commit in enumerate(self._commits):
+            if self._stopped():
+                raise BuildCancelled("Replay stopped.", clean=True)
             if number:
                 self._go_on(changes[number - 1])
             await self._visit(commit, number, followers)

@@ -1,0 +1,264 @@
+"""A history as a heat map: a row for each step, a column for each commit, oldest at the left.
+
+Three values have three textures and not only three colours: what was cached is pale, what ran is full, what is known
+only at run time is hatched. A commit that cannot be built is a bar over all rows.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from bknb.display import amounts
+from bknb.display.model import State
+from bknb.display.palette import DARK_INK, DARK_SOFT_INK, GREY, INK, LANE, LOOKS, SANS, SOFT_INK
+from bknb.display.svg import fit, text_width
+
+WIDTH, LABELS, COSTS, ROW, HEAD, AXIS, LEGEND = 980.0, 292.0, 128.0, 20.0, 22.0, 40.0, 26.0
+_CELL: Final = 15.0
+_GAP_ABOVE: Final = 6.0
+"""Cells wider than this many pixels have a gap between them; narrower ones of one value are drawn as one."""
+_LABEL_ROOM: Final = 92.0
+
+CACHED, RAN, OPEN, NONE = "cached", "ran", "open", ""
+"""Values of a cell; `NONE` where a commit has no such step."""
+_MARKS: Final = {CACHED: "·", RAN: "█", OPEN: "?", NONE: " "}
+_LEVELS: Final = "·▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, slots=True)
+class HeatRow:
+    """One step: its stage, its instruction, a value for each commit, and what it costs in words.
+
+    `faded` is one that the newest commit has no more.
+    """
+
+    stage: str
+    name: str
+    cells: Sequence[str]
+    runs: int
+    cost: str = ""
+    faded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeatColumn:
+    """One commit: the beginning of its id, when it was made (unix seconds); `failed` if it cannot be built."""
+
+    name: str
+    time: int
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """What is drawn: rows from top to bottom, those of a stage together; columns from left to right."""
+
+    rows: Sequence[HeatRow]
+    columns: Sequence[HeatColumn]
+
+    @property
+    def stages(self) -> list[tuple[str, list[HeatRow]]]:
+        """Neighbouring rows of one stage."""
+        return [(stage, list(rows)) for stage, rows in groupby(self.rows, key=lambda row: row.stage)]
+
+
+# --- as a picture -------------------------------------------------------------------------------------------
+
+
+def svg(heat: HeatMap) -> str:
+    """The map as an SVG document for an ``<img>``."""
+    return _Drawing(heat).draw()
+
+
+def _style() -> str:
+    cached, ran, open_ = LOOKS[State.DEFINITION], LOOKS[State.WOULD_RUN], LOOKS[State.OPEN]
+    return (
+        f".k{{font-weight:600}}.t{{fill:{INK}}}.s{{fill:{SOFT_INK};font-size:11px}}.l{{fill:{GREY};font-size:11px}}"
+        f".lane{{fill:{LANE};fill-opacity:.1}}.c{{fill:{cached.fill}}}.r{{fill:{ran.line}}}.u{{fill:url(#h)}}"
+        f".hb{{fill:{open_.fill}}}.hl{{stroke:{open_.line};stroke-width:1.6}}.x{{fill:{LOOKS[State.FAILED].line};fill-opacity:.35}}"
+        f".faded{{opacity:.55}}"
+        f"@media(prefers-color-scheme:dark){{.t{{fill:{DARK_INK}}}.s{{fill:{DARK_SOFT_INK}}}"
+        f".c{{fill:{cached.dark_fill}}}.r{{fill:#e0952b}}.hb{{fill:{open_.dark_fill}}}.hl{{stroke:#c9b93a}}}}"
+    )
+
+
+_HATCH: Final = (
+    '<defs><pattern id="h" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<rect class="hb" width="5" height="5"/><path class="hl" d="M0,0V5"/></pattern></defs>'
+)
+_CLASSES: Final = {CACHED: "c", RAN: "r", OPEN: "u"}
+
+
+class _Drawing:
+    """One map: its scale, and the parts that need it."""
+
+    def __init__(self, heat: HeatMap) -> None:
+        self.heat = heat
+        self.cell = (WIDTH - LABELS - COSTS) / max(len(heat.columns), 1)
+        self.cell = min(self.cell, 24.0)
+        self.right = LABELS + self.cell * len(heat.columns)
+        self.width = self.right + COSTS
+        stages = heat.stages
+        self.bottom = HEAD + sum(len(rows) for _, rows in stages) * ROW + len(stages) * 24.0
+
+    def draw(self) -> str:
+        """The whole document."""
+        height = self.bottom + AXIS + LEGEND
+        width = max(self.width, LABELS + 420)
+        size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
+        font = f'font-family="{html.escape(SANS)}" font-size="12"'
+        parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}><style>{_style()}</style>{_HATCH}']
+        parts += self._rows()
+        parts += self._failures()
+        parts += self._axis()
+        parts += self._legend(height - 8)
+        return "".join(parts) + "</svg>"
+
+    def _rows(self) -> Iterator[str]:
+        yield f'<text class="l" x="{self.right + 12:g}" y="14">runs</text>'
+        if any(row.cost for row in self.heat.rows):
+            yield f'<text class="l" x="{self.right + COSTS - 6:g}" y="14" text-anchor="end">time</text>'
+        y = HEAD
+        for stage, rows in self.heat.stages:
+            height = 20 + len(rows) * ROW
+            yield f'<rect class="lane" x="0" y="{y:g}" width="{self.width:g}" height="{height:g}" rx="8"/>'
+            yield f'<text class="l" x="10" y="{y + 14:g}">{html.escape(fit(stage or "build", LABELS - 20, 11))}</text>'
+            y += 18
+            for row in rows:
+                yield from self._row(row, y)
+                y += ROW
+            y += 6
+
+    def _row(self, row: HeatRow, y: float) -> Iterator[str]:
+        keyword, _, rest = " ".join(row.name.split()).partition(" ")
+        room = LABELS - 24 - text_width(keyword + " ") * 1.08
+        faded = " faded" if row.faded else ""
+        yield (
+            f'<g class="row{faded}"><text class="t" x="10" y="{y + 13:g}"><tspan class="k">{html.escape(keyword)}</tspan> '
+            f"{html.escape(fit(rest, room))}</text>"
+        )
+        at, wide = 0, self.cell >= _GAP_ABOVE
+        for value, run in groupby(row.cells):
+            count = len(list(run))
+            if value:
+                yield from self._cells(_CLASSES[value], at, count, y, apart=wide)
+            at += count
+        yield f'<text class="s" x="{self.right + 12:g}" y="{y + 13:g}">{row.runs:,}</text>'
+        cost = html.escape(row.cost)
+        yield f'<text class="s" x="{self.right + COSTS - 6:g}" y="{y + 13:g}" text-anchor="end">{cost}</text></g>'
+
+    def _cells(self, kind: str, at: int, count: int, y: float, *, apart: bool) -> Iterator[str]:
+        top = f'y="{y + 2:g}" height="{_CELL:g}"'
+        if not apart:
+            x, width = LABELS + at * self.cell, count * self.cell
+            yield f'<rect class="{kind}" x="{x:.2f}" width="{width:.2f}" {top}/>'
+            return
+        for place in range(at, at + count):
+            x = LABELS + place * self.cell
+            yield f'<rect class="{kind}" x="{x:.1f}" width="{self.cell - 1:.1f}" {top} rx="2"/>'
+
+    def _failures(self) -> Iterator[str]:
+        for at, column in enumerate(self.heat.columns):
+            if column.failed:
+                x, height = LABELS + at * self.cell, self.bottom - HEAD - 6
+                yield f'<rect class="x" x="{x:.1f}" y="{HEAD:g}" width="{max(self.cell - 1, 1):.1f}" height="{height:g}"/>'
+
+    def _axis(self) -> Iterator[str]:
+        """The ends, and as many commits between them as have room, by day and id."""
+        count = len(self.heat.columns)
+        labels = max(2, min(int(self.cell * count / _LABEL_ROOM), 7)) if count > 1 else 1
+        places = sorted({round(at * (count - 1) / max(labels - 1, 1)) for at in range(labels)}) if count else []
+        if self.cell * count < _LABEL_ROOM * 1.6:
+            places = places[-1:]
+        for place in places:
+            column = self.heat.columns[place]
+            x = LABELS + (place + 0.5) * self.cell
+            anchor = "start" if place == 0 and count > 1 else "end" if place == count - 1 else "middle"
+            x += {"start": -self.cell / 2, "end": self.cell / 2, "middle": 0}[anchor]
+            day = time.strftime("%-d %b %Y", time.gmtime(column.time))
+            for line, text in enumerate((day, column.name)):
+                y = self.bottom + 10 + 13 * line
+                yield f'<text class="l" x="{x:.1f}" y="{y:g}" text-anchor="{anchor}">{html.escape(text)}</text>'
+
+    def _legend(self, y: float) -> Iterator[str]:
+        x = LABELS
+        values = {value for row in self.heat.rows for value in row.cells}
+        said = [(RAN, "r", "would have run"), (CACHED, "c", "cached"), (OPEN, "u", "known only at run time")]
+        shown = [(kind, words) for value, kind, words in said if value in values]
+        if any(column.failed for column in self.heat.columns):
+            shown.append(("x", "cannot be built"))
+        for kind, words in shown:
+            yield f'<rect class="{kind}" x="{x:g}" y="{y - 10:g}" width="13" height="12" rx="2"/>'
+            yield f'<text class="s" x="{x + 18:g}" y="{y:g}">{words}</text>'
+            x += 18 + text_width(words, 11) + 18
+
+
+# --- as text ------------------------------------------------------------------------------------------------
+
+
+def text(heat: HeatMap, width: int = 100) -> list[str]:
+    """The map as lines of at most `width` characters; where commits outnumber them, a character is several."""
+    names = min(max([len(_line(row)) for row in heat.rows], default=0), max(width // 3, 20))
+    costs = [_cost(row) for row in heat.rows]
+    tail = max(map(len, costs), default=0)
+    room = max(width - names - tail - 4, 10)
+    count = len(heat.columns)
+    each = -(-count // room) if count else 1
+    lines: list[str] = []
+    stage: str | None = None
+    for row, cost in zip(heat.rows, costs, strict=True):
+        if row.stage != stage:
+            stage = row.stage
+            lines.append(f"[{stage}]" if stage else "")
+        name = amounts.cut(_line(row), names).ljust(names)
+        cells = "".join(
+            "×" if any(column.failed for column in heat.columns[at : at + each]) and each == 1 else _mark(row.cells[at : at + each])
+            for at in range(0, count, each)
+        )
+        lines.append(f"{name}  {cells}  {cost.rjust(tail)}")
+    if count:
+        lines.append(f"{'':{names}}  {_ends(heat, -(-count // each))}".rstrip())
+    lines.append(_key(heat, each))
+    return [line for line in lines if line]
+
+
+def _line(row: HeatRow) -> str:
+    return ("  " if row.stage else "") + " ".join(row.name.split())
+
+
+def _cost(row: HeatRow) -> str:
+    return amounts.count(row.runs, "run") + (f", {row.cost}" if row.cost else "")
+
+
+def _mark(values: Sequence[str]) -> str:
+    """One character for some neighbouring cells: the share that ran, if any of it is certain."""
+    there = [value for value in values if value]
+    if len(there) <= 1 or len(set(there)) == 1:
+        return _MARKS[there[0] if there else NONE]
+    ran = sum(value == RAN for value in there)
+    if not ran:
+        return "?"
+    return _LEVELS[max(1, round(ran / len(there) * (len(_LEVELS) - 1)))]
+
+
+def _ends(heat: HeatMap, room: int) -> str:
+    first, last = heat.columns[0].name, heat.columns[-1].name
+    if len(heat.columns) == 1 or room < len(first) + len(last) + 3:
+        return last.rjust(room)
+    return first + last.rjust(room - len(first))
+
+
+def _key(heat: HeatMap, each: int) -> str:
+    values = {value for row in heat.rows for value in row.cells}
+    said = [(RAN, "█ would have run"), (CACHED, "· cached"), (OPEN, "? known only at run time")]
+    shown = [words for value, words in said if value in values]
+    if any(column.failed for column in heat.columns) and each == 1:
+        shown.append("× cannot be built")
+    if each > 1:
+        shown.append(f"a character is {each} commits: ▁ to ▇ is the share that would have run")
+    return "   ".join(shown)
