@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from contextlib import closing
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
