@@ -16,7 +16,7 @@ def test_the_cell_says_why(kernel: Kernel, tmp_path: Path) -> None:
     first = kernel.run(CELL.format(name="one"))
     assert first.status == "ok" and "One cause" not in str(first.displays)
     none = kernel.run("%bknb why")
-    assert none.result is not None and "no earlier build" in none.result["text/plain"]
+    assert none.result is not None and "built for the first time" in none.result["text/plain"]
     data.write_text("two\n")
     second = kernel.run(CELL.format(name="two"))
     assert second.status == "ok"
