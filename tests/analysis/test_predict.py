@@ -11,6 +11,7 @@ from bknb.analysis.predict import Foreseen, Prediction, predict
 from bknb.analysis.shadow import ShadowStore
 from bknb.cache.store import SqliteCacheStore
 from bknb.digest import Digest
+from bknb.errors import PathError
 from bknb.keys import CacheMapSpec, ContentSelector, DepSpec
 from bknb.llb.marshal import walk
 from bknb.llb.vertex import Vertex
@@ -97,5 +98,123 @@ def test_a_chain_over_a_context(store: SqliteCacheStore) -> None:
         assert found["built"] is Foreseen.RUN
         assert found["copied"] is found["top"] is Foreseen.UNKNOWN
         assert told.unknown == 2 / 5
+
+    asyncio.run(run())
+
+
+def test_what_no_content_decides_is_never_open(store: SqliteCacheStore) -> None:
+    """Without a step that is keyed by the content of a step that would run, nothing is left open."""
+
+    async def run() -> None:
+        bench = Bench(store)
+        graph = "ctx = local\na = run ctx*\nb = run a\ntop = run b\n"
+        await bench.build(graph)
+        bench.world.files["ctx"] = "other"
+        found, told = await foresee(bench, graph)
+        assert set(found.values()) == {Foreseen.RUN} and told.unknown == 0
+
+    asyncio.run(run())
+
+
+def test_a_step_that_the_cache_never_saw_runs(store: SqliteCacheStore) -> None:
+    """Content that nobody knows yet cannot be that of an earlier build if no build ever had the step."""
+
+    async def run() -> None:
+        bench = Bench(store)
+        await bench.build("ctx = local\nmade = run ctx*\n")
+        bench.world.files["ctx"] = "other"
+        found, _ = await foresee(bench, "ctx = local\nmade = run ctx*\ntop = run made*\n")
+        assert found["made"] is found["top"] is Foreseen.RUN
+
+    asyncio.run(run())
+
+
+def test_no_more_is_asked_than_a_build_would(store: SqliteCacheStore) -> None:
+    """Where the definition decides, no file is hashed; where the top is found, what is below is not asked for."""
+
+    async def run() -> None:
+        bench = Bench(store)
+        graph = "base = source\nctx = local\nlow = run base\ntop = run low\nside = run ctx*\n"
+        await bench.build(graph, "top")
+        edges = parse(graph, "s9")
+        facts = FakeFacts(bench.world, Counter())
+        found = await predict(
+            [edges["top"]], ShadowStore(bench.store), facts,
+            platform=PLATFORM, session=FakeSession("s9"), map_of=map_of,
+        )  # fmt: skip
+        assert found.verdicts[edges["top"].vertex.digest].outcome is Foreseen.CACHED
+        assert facts.asked == {"keys": 1, "present": 1}
+
+    asyncio.run(run())
+
+
+def test_a_result_that_is_gone_is_not_promised(store: SqliteCacheStore) -> None:
+    """The cache knows of a result whose files are gone: the step would run, and the store still knows afterwards."""
+
+    async def run() -> None:
+        bench = Bench(store)
+        graph = "base = source\ntop = run base\n"
+        await bench.build(graph)
+        bench.world.results.clear()
+        found, _ = await foresee(bench, graph)
+        assert found["top"] is Foreseen.RUN
+        assert store.results(), "a plan forgets nothing"
+
+    asyncio.run(run())
+
+
+def test_a_step_that_cannot_begin_fails(store: SqliteCacheStore) -> None:
+    """A file that is not there is known before anything runs."""
+
+    class Missing(FakeFacts):
+        async def content(
+            self, vertex: Vertex, result: str, selectors: Sequence[ContentSelector]
+        ) -> Digest | None:
+            raise PathError("src: not found")
+
+    async def run() -> None:
+        bench = Bench(store)
+        edges = parse("ctx = local\ntop = run ctx*\n")
+        found = await predict(
+            [edges["top"]], ShadowStore(store), Missing(bench.world, Counter()),
+            platform=PLATFORM, session=FakeSession(), map_of=map_of,
+        )  # fmt: skip
+        verdict = found.verdicts[edges["top"].vertex.digest]
+        assert (verdict.outcome, verdict.error) == (Foreseen.FAIL, "src: not found")
+        assert found.error is not None and "src: not found" in str(found.error)
+
+    asyncio.run(run())
+
+
+def test_a_store_of_its_own_remembers(store: SqliteCacheStore) -> None:
+    """Builds that are foretold in a row on one store find what the earlier ones would have made."""
+
+    async def run() -> None:
+        bench = Bench(store)
+        shadow = ShadowStore()
+        graph = "ctx = local\nmade = run ctx*\ntop = run made*\n"
+        for content, expected in (
+            ("one", (Foreseen.RUN, Foreseen.RUN)),
+            ("one", (Foreseen.CACHED, Foreseen.CACHED)),
+            ("two", (Foreseen.RUN, Foreseen.UNKNOWN)),
+            ("one", (Foreseen.CACHED, Foreseen.CACHED)),
+        ):
+            bench.world.files["ctx"] = content
+            bench.builds += 1
+            found, _ = await foresee(bench, graph, shadow)
+            assert (found["made"], found["top"]) == expected
+
+    asyncio.run(run())
+
+
+def test_two_steps_that_are_one_run_once(store: SqliteCacheStore) -> None:
+    """Of two steps with one key one would run; the other shares it."""
+
+    async def run() -> None:
+        found, told = await foresee(
+            Bench(store), "base = source\na = same base\nb = same base\ntop = run a b\n"
+        )
+        assert Counter([found["a"], found["b"]]) == {Foreseen.RUN: 1, Foreseen.CACHED: 1}
+        assert "merged" in {verdict.by for verdict in told.verdicts.values()}
 
     asyncio.run(run())
