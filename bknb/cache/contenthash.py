@@ -21,10 +21,12 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from bknb.cache.selection import Selected, Selection, split_wildcards
 from bknb.digest import Digest
@@ -36,8 +38,7 @@ EMPTY: Final = Digest.of(b"")
 _MAX_LINKS: Final = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One path of a tree.
 
     Attributes:
@@ -134,6 +135,42 @@ class Tree:
                 tree.add(path, entry)
             else:
                 tree._records[b"\0"] = _Record(entry, digest=entry.digest)
+        return tree
+
+    @classmethod
+    def streamed(cls, entries: Iterable[tuple[str, Entry]]) -> Tree:
+        """As `of`, of many paths that are clean already and have all folders above them among them."""
+        tree = cls()
+        records, links = tree._records, []
+        for path, entry in entries:
+            key = b"\0" + os.fsencode(path).replace(b"/", b"\0")
+            if stat.S_ISDIR(entry.mode):
+                records[key] = _Record(None, 1, folder=True)
+                records[key + b"\0"] = _Record(entry, 1, digest=entry.digest)
+            elif entry.linkname and not stat.S_ISLNK(entry.mode):
+                links.append((path, entry))
+            else:
+                records[key] = _Record(entry, 1, digest=entry.digest)
+        for path, entry in links:
+            tree.add(path, entry)
+        return tree
+
+    def changed(self, removed: Iterable[str], entries: Iterable[tuple[str, Entry]]) -> Tree:
+        """Another tree: this one without some paths, with others or what they have become.
+
+        What is as it was is shared, with the digests that are known of it.
+        """
+        self._settle()
+        tree = Tree()
+        tree._records = self._records.copy()
+        tree._links = {target: list(keys) for target, keys in self._links.items()}
+        tree._sorted = self._sorted
+        tree._batch = self._batch + 1
+        for path in removed:
+            tree.remove(path)
+        for path, entry in entries:
+            tree.add(path, entry)
+        tree._settle()
         return tree
 
     # --- what there is ----------------------------------------------------------------------------------
@@ -248,8 +285,10 @@ class Tree:
             raise ValueError(f"{len(self._missing)} files have not been hashed")
         return Digest(digest)
 
-    def files(self, selectors: Sequence[ContentSelector]) -> dict[str, tuple[Entry, str]]:
-        """The paths whose headers and bytes `digest` is taken of, with the digest of each.
+    def files(
+        self, selectors: Sequence[ContentSelector], limit: int = sys.maxsize
+    ) -> dict[str, tuple[Entry, str]]:
+        """The paths whose headers and bytes `digest` is taken of, with the digest of each; so many at most.
 
         Raises:
             PathError: a query names what is not there.
@@ -257,29 +296,31 @@ class Tree:
         found: dict[str, tuple[Entry, str]] = {}
         for query in selectors or (ContentSelector(),):
             if not query.filtered:
-                self._take(*self._resolve(to_key(clean(query.path)), query.follow_links), found)
+                self._take(*self._resolve(to_key(clean(query.path)), query.follow_links), found, limit)
                 continue
             for one in self._select(query)[1]:
                 key = to_key(clean(one.path))
                 if one.head:
                     key += b"\0"
-                    self._take(key, self._records.get(key), found)
+                    self._take(key, self._records.get(key), found, limit)
                 else:
-                    self._take(*self._resolve(key, one.follow and query.follow_links), found)
+                    self._take(*self._resolve(key, one.follow and query.follow_links), found, limit)
         return found
 
-    def _take(self, key: bytes, record: _Record | None, found: dict[str, tuple[Entry, str]]) -> None:
+    def _take(
+        self, key: bytes, record: _Record | None, found: dict[str, tuple[Entry, str]], limit: int
+    ) -> None:
         """A record, and those below it where it is what is in a folder."""
-        below = [(key, record)]
-        if record is not None and record.folder:
-            keys, prefix = self._keys(), key + b"\0"
-            place = bisect_left(keys, prefix)
-            while place < len(keys) and keys[place].startswith(prefix):
-                below.append((keys[place], self._records[keys[place]]))
-                place += 1
-        for name, one in below:
+        keys, prefix = self._keys(), key + b"\0"
+        place = bisect_left(keys, prefix) if record is not None and record.folder else len(keys)
+        name, one = key, record
+        while len(found) < limit:
             if one is not None and one.entry is not None:
                 found[to_path(name).rstrip("/") or "/"] = (one.entry, one.digest)
+            if place >= len(keys) or not keys[place].startswith(prefix):
+                return
+            name, one = keys[place], self._records[keys[place]]
+            place += 1
 
     def _query(self, query: ContentSelector) -> str:
         """As `checksum`; "" if it needs a file's digest that is not known."""

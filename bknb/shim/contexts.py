@@ -1,239 +1,183 @@
-"""Bringing a copy of a client's folder up to date.
+"""Contexts: what is known of a client's folder, and a tree that is brought up to date with it.
 
-The kernel has walked the folder and says which paths changed (`bknb.source.local`). Each is copied from below
-the folder to below the tree, owned by 0:0 as in BuildKit's contexts, and what is told back is of the bytes that
-were copied: the signature is that of the open file before its first byte is read, the digest that of the bytes.
-A file that vanished meanwhile is left out.
+- ``look(key, state, source, seen, ...)``: what of a folder is not as it was in a state
+- ``sync(key, state, target)``: remove and copy that, below a tree; what was copied, row by row
+- ``forget(key)``: the folder is of no more interest
+
+What is known is kept here, where it is compared: of 100,000 files the kernel is told a few numbers, and a row for each
+that had changed. A state is named by the result that holds it. Whoever asks from a state that is not known here
+is told so, and asks again with what was seen then.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import stat as modes
 from typing import Any
 
 from bknb import beneath
+from bknb.patterns import PatternError
 from bknb.shim import mounts as trees
-from bknb.shim import tarsum
-from bknb.shim.owners import OnDisk, Owners
-from bknb.shim.server import Context, Failure
+from bknb.shim.server import Context, Failure, Server
+from bknb.shim.sieve import Sieve
+from bknb.shim.transfer import Transfer
+from bknb.shim.walking import Found, Known, Walk, order
 
-CHUNK = 1 << 20
-_IGNORED_XATTRS = ("com.apple.", "security.selinux", "system.", "user.bknb.")
+KEPT = 16  # folders of which it is remembered what they were
 
 
-def sync(
+class Look:
+    """A folder at one of its states, and what was found when it was last looked at."""
+
+    __slots__ = ("found", "known", "source", "state")
+
+    def __init__(self, source: str, state: str, known: Known) -> None:
+        self.source = source
+        self.state = state
+        self.known = known
+        self.found: Found | None = None
+
+
+def look(
     context: Context,
     fds: list[int],
+    *,
+    key: str,
+    state: str,
     source: str,
-    target: trees.Mounts,
-    remove: list[str],
-    copy: list[list[str]],
-) -> list[Any]:
-    """Remove paths, then copy paths, parents first.
+    include: list[str],
+    exclude: list[str],
+    follow: list[str],
+    withheld: list[str],
+    seen: list[Any] | None = None,
+) -> dict[str, Any] | None:
+    """Walk a folder.
 
     Args:
         context: of the request.
         fds: none.
-        source: the client's folder.
-        target: the tree that is written.
-        remove: paths that are gone; a folder goes with all that is in it.
-        copy: pairs of a path and the earlier path that it is a hard link of ("" for none).
+        key: names the folder together with its patterns.
+        state: what it is compared with; "" for nothing.
+        source: the folder.
+        include: patterns, as for `Sieve`.
+        exclude: likewise.
+        follow: likewise.
+        withheld: likewise.
+        seen: what there was in that state: path, signature, what it is a hard link of.
 
     Returns:
-        For each copied path: path, mode, size, linkname, device, signature, the content hash of a regular file
-        (of header and bytes, see `tarsum`; "" for others), xattrs (name to hex).
+        ``files``, ``size``: of all that is part of the context; ``changed``, ``bytes``: of what has to be copied;
+        ``removed``: how many paths are gone; ``withheld``: paths. None if the state is not known here.
+
+    Raises:
+        Failure: PathError, SourceError.
     """
-    done: list[Any] = []
-    owners = context.server.owners
-    root = beneath.open_root(source)
+    looks = context.server.looks
+    one: Look | None = looks.pop(key, None)
+    if one is None or one.state != state or seen is not None:
+        if state and seen is None:
+            return None
+        one = Look(source, state, Known.of(seen or ()))
+    sieve = Sieve(source, include, exclude, follow, withheld)
+    try:
+        found = Walk(source, sieve, one.known, context.check).run()
+    except PatternError as error:
+        raise Failure("SourceError", f"a pattern of the context {source} cannot be used: {error}") from None
+    one.found = found
+    _keep(context.server, key, one)
+    return {
+        "files": found.files, "size": found.size, "changed": found.changes, "bytes": found.to_copy,
+        "removed": len(found.removed), "withheld": found.withheld,
+    }  # fmt: skip
+
+
+def _keep(server: Server, key: str, one: Look) -> None:
+    with server.lock:
+        server.looks[key] = one
+        while len(server.looks) > KEPT:
+            del server.looks[next(iter(server.looks))]
+
+
+def sync(
+    context: Context, fds: list[int], *, key: str, state: str, target: trees.Mounts
+) -> dict[str, Any] | None:
+    """Bring a tree up to date with what `look` found.
+
+    Args:
+        context: of the request.
+        fds: none.
+        key: as `look` was told.
+        state: what the tree is going to be called.
+        target: a tree that holds the state that was compared with.
+
+    Returns:
+        ``rows``: what was copied, see `transfer.Row`; ``removed``: paths that are gone, with all below them. None
+        if nothing was looked at.
+
+    Raises:
+        Failure: PathError, SourceError.
+    """
+    one: Look | None = context.server.looks.pop(key, None)
+    if one is None or one.found is None:
+        return None
+    found, one.found = one.found, None
+    root = beneath.open_root(one.source)
     try:
         with trees.open_tree(context, target) as tree:
-            for path in remove:
-                context.check()
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    beneath.remove(tree.fd, path)
-            buffer = bytearray(CHUNK)
-            for path, link in copy:
-                context.check()
-                try:
-                    entry = _link(root, tree.fd, path, link) if link else _copy(root, tree.fd, path, buffer, owners)
-                except FileNotFoundError as error:
-                    if beneath.exists(root, path):
-                        raise Failure(
-                            "SourceError", f"cannot copy {path} of the context: {error.strerror}"
-                        ) from None
-                    continue
-                except PermissionError:
-                    raise Failure(
-                        "PathError",
-                        f"cannot read {path} of the context {source}: make it readable, or put it in .dockerignore",
-                    ) from None
-                done.append(entry)
-            _restore_times(root, tree.fd, [entry[0] for entry in done if modes.S_ISDIR(entry[1])])
+            _remove(context, tree.fd, found.removed)
+            rows = _transfer(context, root, tree.fd, found)
+            vanished = _vanished(found, rows)
+            _remove(context, tree.fd, vanished)
     finally:
         os.close(root)
-    return done
+    removed = [*found.removed, *vanished]
+    for path in removed:
+        one.known.drop(path)
+    for row in rows:
+        one.known.put(row[0], row[5], row[3] if row[0] in found.links else "")
+    one.state = state
+    _keep(context.server, key, one)
+    return {"rows": rows, "removed": removed}
 
 
-def _copy(root: int, target: int, path: str, buffer: bytearray, owners: Owners) -> list[Any]:
-    above, name = beneath.parent(root, path)
-    try:
-        info = os.stat(name, dir_fd=above, follow_symlinks=False)
-        _clear(target, path, info.st_mode)
-        if modes.S_ISREG(info.st_mode):
-            return _copy_file(above, name, target, path, buffer, owners)
-        linkname, device, size = "", 0, 0
-        if modes.S_ISDIR(info.st_mode):
-            if not beneath.exists(target, path):
-                beneath.mkdir(target, path, 0o700)
-        elif modes.S_ISLNK(info.st_mode):
-            linkname = os.readlink(name, dir_fd=above)
-            beneath.symlink(target, linkname, path)
-        elif modes.S_ISSOCK(info.st_mode):
-            beneath.mknod(target, path, modes.S_IFREG | 0o600)
-        else:
-            device = info.st_rdev if not modes.S_ISFIFO(info.st_mode) else 0
-            holder, word = _parent(target, path)
-            try:
-                owners.make_device(holder, word, info.st_mode, device)
-            finally:
-                os.close(holder)
-        _finish(owners, target, path, info)
-        return [path, info.st_mode, size, linkname, device, _signature(info), "", {}]
-    finally:
-        os.close(above)
+def _remove(context: Context, tree: int, paths: list[str]) -> None:
+    for path in paths:
+        context.check()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            beneath.remove(tree, path)
 
 
-def _copy_file(
-    above: int, name: str, target: int, path: str, buffer: bytearray, owners: Owners
-) -> list[Any]:
-    fd = beneath.child(above, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        info = os.fstat(fd)
-        out = beneath.open(target, path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            xattrs = _copy_xattrs(fd, out)
-            size, digest = _copy_bytes(fd, out, buffer, _header(info, info.st_size, xattrs))
-            if size != info.st_size:  # it was written to meanwhile: its header has another size
-                digest = _hash_again(out, buffer, _header(info, size, xattrs))
-            if isinstance(owners, OnDisk):
-                os.fchown(out, 0, 0)
-                os.fchmod(out, modes.S_IMODE(info.st_mode))
-                os.utime(out, ns=(info.st_mtime_ns, info.st_mtime_ns))
-        finally:
-            os.close(out)
-        if not isinstance(owners, OnDisk):
-            _finish(owners, target, path, info)
-        return [path, info.st_mode, size, "", 0, _signature(info), digest, xattrs]
-    finally:
-        os.close(fd)
+def _transfer(context: Context, root: int, tree: int, found: Found) -> list[Any]:
+    transfer = Transfer(root, tree, context.server.owners, context.check)
+    folders = sorted(found.changed, key=order)
+    for path in folders:
+        transfer.folder(path, found.changed[path], found)
+    transfer.link(_changed_links(found))
+    transfer.settle()
+    above = {path.rpartition("/")[0] for path in found.removed}
+    transfer.times({*folders, *above, *(row[0] for row in transfer.rows if len(row[5]) == 1)} - {""})
+    return transfer.rows
 
 
-def _header(info: os.stat_result, size: int, xattrs: dict[str, str]) -> bytes:
-    return tarsum.header(
-        info.st_mode, size=size, xattrs={key: bytes.fromhex(value) for key, value in xattrs.items()}
-    )
+def _changed_links(found: Found) -> dict[str, str]:
+    if not found.links:
+        return {}
+    changed = {f"{path}/{name}" if path else name for path, names in found.changed.items() for name in names}
+    return {path: first for path, first in found.links.items() if path in changed}
 
 
-def _copy_bytes(fd: int, out: int, buffer: bytearray, header: bytes) -> tuple[int, str]:
-    hasher = hashlib.sha256(header)
-    view = memoryview(buffer)
-    size = 0
-    while count := os.readv(fd, [buffer]):
-        hasher.update(view[:count])
-        size += count
-        part = view[:count]
-        while part:
-            part = part[os.write(out, part) :]
-    return size, "sha256:" + hasher.hexdigest()
+def _vanished(found: Found, rows: list[Any]) -> list[str]:
+    """What had changed and was gone when it was to be copied."""
+    if len(rows) == found.changes:
+        return []
+    there = {row[0] for row in rows}
+    changed = (f"{path}/{name}" if path else name for path, names in found.changed.items() for name in names)
+    return [path for path in changed if path not in there]
 
 
-def _hash_again(out: int, buffer: bytearray, header: bytes) -> str:
-    os.lseek(out, 0, os.SEEK_SET)
-    hasher = hashlib.sha256(header)
-    while count := os.readv(out, [buffer]):
-        hasher.update(memoryview(buffer)[:count])
-    return "sha256:" + hasher.hexdigest()
+def forget(context: Context, fds: list[int], *, key: str) -> None:
+    """Keep nothing of a folder."""
+    context.server.looks.pop(key, None)
 
 
-def _copy_xattrs(source: int, target: int) -> dict[str, str]:
-    found: dict[str, str] = {}
-    try:
-        names = os.listxattr(source)
-    except OSError:
-        return found
-    for name in names:
-        if name.startswith(_IGNORED_XATTRS):
-            continue
-        with contextlib.suppress(OSError):
-            value = os.getxattr(source, name)
-            os.setxattr(target, name, value)
-            found[name] = value.hex()
-    return found
-
-
-def _link(root: int, target: int, path: str, earlier: str) -> list[Any]:
-    info = beneath.stat(root, path, follow=False)
-    _clear(target, path, info.st_mode)
-    old, old_name = beneath.parent(target, earlier)
-    try:
-        new, new_name = beneath.parent(target, path)
-        try:
-            os.link(old_name, new_name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
-        finally:
-            os.close(new)
-    finally:
-        os.close(old)
-    return [path, info.st_mode, 0, earlier, 0, _signature(info), "", {}]
-
-
-def _clear(target: int, path: str, mode: int) -> None:
-    """Make room for a file; a folder stays where a folder comes."""
-    try:
-        there = beneath.stat(target, path, follow=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if not (modes.S_ISDIR(there.st_mode) and modes.S_ISDIR(mode)):
-        beneath.remove(target, path)
-
-
-def _parent(target: int, path: str) -> tuple[int, str]:
-    """The directory that holds a path, readable, as `Owners` wants it, and the name in it ("." for the root)."""
-    directory, name = beneath.split(path)
-    return beneath.open(target, directory, os.O_RDONLY | os.O_DIRECTORY), name or "."
-
-
-def _finish(owners: Owners, target: int, path: str, info: os.stat_result) -> None:
-    above, name = _parent(target, path)
-    try:
-        owners.own(above, name, 0, 0)
-        if not modes.S_ISLNK(info.st_mode):
-            owners.set_mode(above, name, modes.S_IMODE(info.st_mode))
-        os.utime(name, ns=(info.st_mtime_ns, info.st_mtime_ns), dir_fd=above, follow_symlinks=False)
-    finally:
-        os.close(above)
-
-
-def _restore_times(root: int, target: int, folders: list[str]) -> None:
-    """Folders get their times last: writing into them has changed them."""
-    for path in reversed(folders):
-        with contextlib.suppress(FileNotFoundError):
-            info = beneath.stat(root, path, follow=False)
-            above, name = beneath.parent(target, path)
-            try:
-                os.utime(name, ns=(info.st_mtime_ns, info.st_mtime_ns), dir_fd=above, follow_symlinks=False)
-            finally:
-                os.close(above)
-
-
-def _signature(info: os.stat_result) -> list[int]:
-    """As `bknb.source.scan` makes it."""
-    if modes.S_ISDIR(info.st_mode):
-        return [info.st_mode]
-    return [info.st_mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
-
-
-OPS = {"sync": sync}
+OPS = {"look": look, "sync": sync, "forget": forget}

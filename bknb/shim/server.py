@@ -89,6 +89,7 @@ class Server:
         entered: what namespaces there are.
         overlay_style: how overlays are mounted here, found out by `mounts`.
         children: the programs that run.
+        looks: what is known of clients' folders, by context; see `contexts`.
     """
 
     def __init__(self, socket: int, state_dir: str, group: str, entered: namespaces.Entered) -> None:
@@ -101,6 +102,7 @@ class Server:
         self.overlay_style = ""
         self.lock = _thread.allocate_lock()
         self.children = Children()
+        self.looks: dict[str, Any] = {}
         self._socket = _socket.socket(fileno=socket)
         self._sending = _thread.allocate_lock()
         self._running: dict[int, Context] = {}

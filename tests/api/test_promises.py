@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +15,8 @@ from bknb.api import Build, Client, Preferences
 from bknb.api import open as open_build
 from bknb.errors import BuildError
 from bknb.events import LogEvent
+from bknb.executor.shim import ShimProcess
 from bknb.options import parse
-from bknb.source import local, scan
 from tests.conftest import need
 
 
@@ -30,11 +32,14 @@ def test_a_step_without_context_starts_before_the_context_is_looked_at(
     (context / "a").write_text("a")
     spoken = threading.Event()
 
-    def wait_then_scan(root: str, wanted: scan.ContextFilter) -> scan.Scan:
-        assert spoken.wait(60), "no step ran before the context was walked"
-        return scan.scan(root, wanted)
+    call = ShimProcess.call
 
-    monkeypatch.setattr(local, "scan", wait_then_scan)
+    async def wait_then_look(shim: ShimProcess, op: str, **arguments: Any) -> Any:
+        if op == "contexts.look":
+            assert await asyncio.to_thread(spoken.wait, 60), "no step ran before the context was walked"
+        return await call(shim, op, **arguments)
+
+    monkeypatch.setattr(ShimProcess, "call", wait_then_look)
     dockerfile = "FROM busybox AS early\nRUN echo spoken\nFROM busybox\nCOPY a /a\nCOPY --from=early /etc/passwd /p\n"
     running = client.start(parse([str(context)], cell=False), dockerfile=dockerfile)
 
@@ -49,11 +54,13 @@ def test_a_build_without_context_never_looks_at_it(
     client: Client, context: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No COPY, no walk."""
+    call = ShimProcess.call
 
-    def refuse(root: str, wanted: scan.ContextFilter) -> scan.Scan:
-        raise AssertionError("the context was walked")
+    async def refuse(shim: ShimProcess, op: str, **arguments: Any) -> Any:
+        assert not op.startswith("contexts."), "the context was walked"
+        return await call(shim, op, **arguments)
 
-    monkeypatch.setattr(local, "scan", refuse)
+    monkeypatch.setattr(ShimProcess, "call", refuse)
     build(client, "FROM busybox\nRUN true\n", context)
 
 

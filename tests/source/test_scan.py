@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bknb.errors import PathError
-from bknb.source.scan import ContextFilter, follow_links, scan
+from bknb.shim.sieve import follow_links
+from bknb.source.scan import ContextFilter, scan
 
 
 def _tree(root: Path, *paths: str) -> None:
@@ -103,15 +104,13 @@ def test_an_edit_that_restores_the_time_is_seen(tmp_path: Path) -> None:
 def test_an_unreadable_folder_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that cannot be read is named, with the way out."""
     _tree(tmp_path, "secret/a")
-    real = os.scandir
+    real = os.open
 
-    def refuse(path: str) -> object:
-        if str(path).endswith("secret"):
-            raise PermissionError(
-                13, "Permission denied", path
-            )  # root may read everything: the kernel's answer is given here
-        return real(path)
+    def refuse(path: str, flags: int, *more: object, **named: object) -> object:
+        if path == "secret":  # root may read everything: the kernel's answer is given here
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, flags, *more, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(PathError, match=r"cannot read secret .*dockerignore"):
         scan(str(tmp_path), ContextFilter())
