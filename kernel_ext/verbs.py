@@ -27,7 +27,8 @@ _HELP = """%bknb VERB
   images    the images kept by -t, as a DataFrame
   history   the builds so far, as a DataFrame
   graph     the graph of the last build
-  why       why the last build ran what it ran (why A B: build B compared with A, by variable or id)
+  why       why the last build ran what it ran (why STEP: of one step, by a part of its text; why A B:
+            build B compared with A, each a variable, the beginning of an id, or a saved file)
   replay    what builds of the last commits would have found in the cache: a heat map, what each step costs
             over them, and what another order would have saved (-n 50, -f Dockerfile, REPO/CONTEXT; --help)
   config    the settings; %config Bknb.NAME=VALUE sets one
@@ -109,16 +110,15 @@ def _graph(magics: BknbMagics, words: list[str]) -> Any:
 
 
 def _why(magics: BknbMagics, words: list[str]) -> Any:
-    if len(words) not in (0, 2):
-        raise UsageError("%bknb why takes nothing, or two builds: %bknb why BEFORE AFTER")
-    builds = [magics.shell.user_ns.get(word, word) for word in words]
-    if builds:
-        from bknb.api.explained import why
+    if len(words) > 2:
+        raise UsageError("%bknb why takes nothing, a step, or two builds: %bknb why BEFORE AFTER")
+    if len(words) == 2:
+        from bknb.api.explained import ask
 
-        return why(magics.client, builds[0], builds[1])
+        return ask(magics.client, [magics.shell.user_ns.get(word, word) for word in words])
     if magics.last is None:
         raise UsageError("there is no build yet: run a %%dockerfile cell first")
-    return magics.last.why()
+    return magics.last.why(words[0] if words else None)
 
 
 def _replay(magics: BknbMagics, words: list[str]) -> Any:

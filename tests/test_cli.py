@@ -263,10 +263,31 @@ def test_the_store_in_tables(bknb: Shell) -> None:
     assert not any("echo hello" in line for line in bknb("du").stdout.decode().splitlines())
 
 
+def test_why_a_build_ran_what_it_ran(bknb: Shell) -> None:
+    """The newest build and the one before it, a step of it, and causes for programs."""
+    need("busybox")
+    assert "there is no build yet" in one_line(bknb("why"))
+    bknb.write("FROM busybox\nCOPY data /data\nRUN cat /data\n")
+    bknb.write("one\n", "data")
+    assert bknb("build", ".").returncode == 0
+    assert "built for the first time: 3 steps ran" in bknb("why").stdout.decode()
+    bknb.write("one\ntwo\n", "data")
+    assert bknb("build", ".").returncode == 0
+    said = bknb("why").stdout.decode()
+    assert "data changed +1 −0: 2 steps ran" in said and "+two" in said
+    assert "RUN cat /data: because of COPY data /data" in bknb("why", "--step", "cat").stdout.decode()
+    (cause,) = [json.loads(line) for line in bknb("why", "--format=json").stdout.splitlines()]
+    assert (cause["kind"], cause["subject"], cause["diff"]) == ("file-content", "data", ["+two"])
+    assert bknb("build", ".").returncode == 0
+    assert "every step was cached" in bknb("why").stdout.decode()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("du", "--fliter", "x"), "did you mean --filter"),
+        (("why", "a", "b", "c"), "'c' is left over"),
+        (("why", "--stepp", "x"), "bknb why has no option --stepp"),
         (("prune", "--format", "json"), "goes with --explain"),
         (("du", "--format", "xml"), "it is table or json"),
         (("images", "demo"), "'demo' is left over"),

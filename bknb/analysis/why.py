@@ -144,7 +144,7 @@ class _Comparison:
             return Cause(Kind.REMOTE_UNREACHABLE, *unreachable)
         if old.digest in self.before.left_out:
             remote, why = self.before.left_out[old.digest]
-            return Cause(Kind.NEVER_EXPORTED, label, remote, why)
+            return Cause(Kind.NEVER_EXPORTED, remote, after=why)
         return Cause(Kind.GONE, label)
 
     def _removed(self, step: StepRecord, old: StepRecord | None) -> str:

@@ -78,7 +78,7 @@ def phrase(cause: Cause) -> str:
         case Kind.REMOTE_UNREACHABLE:
             return f"the cache {subject} could not be asked" + (f" ({now})" if now else "")
         case Kind.NEVER_EXPORTED:
-            return f"the cache {was or 'exported'} was written without it" + (f" ({now})" if now else "")
+            return f"left out of the cache {subject}" + (f" ({now})" if now else "")
         case Kind.GONE:
             return "nothing changed, but its result is not in the cache any more"
 
@@ -227,7 +227,7 @@ def _group(causes: Sequence[Cause]) -> str:
             Kind.UNFINISHED: f"{len(causes)} steps had not finished the last time",
             Kind.BLOB_MISSING: f"the files of {len(causes)} results were gone",
             Kind.REMOTE_UNREACHABLE: f"{len(causes)} caches could not be asked",
-            Kind.NEVER_EXPORTED: f"{len(causes)} steps are not in the cache that was exported",
+            Kind.NEVER_EXPORTED: f"left out of {len(causes)} caches",
         }.get(causes[0].kind, f"{len(causes)} results are not in the cache any more")
     paths = list(dict.fromkeys(cause.subject for cause in causes))
     if len(paths) == 1:

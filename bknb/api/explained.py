@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bknb.analysis import Cause, Explanation, Kind, Seen, explain
 from bknb.analysis import words as said
 from bknb.analysis.seen import NOTHING
 from bknb.analysis.why import Evicted
-from bknb.api.recorded import RecordedBuild
+from bknb.api.recorded import RecordedBuild, open_file
 from bknb.builder.local import LocalBuilder
 from bknb.cache.tombstones import Tombstones
 from bknb.digest import Digest
 from bknb.display.reasons import Reasons, answer
-from bknb.errors import BknbError, UsageError
+from bknb.errors import BknbError, UsageError, did_you_mean
 from bknb.events import from_json
 from bknb.history import History
 from bknb.history.recorder import looks_secret
@@ -122,24 +122,60 @@ def baseline(client: Client, after: Seen, target: str) -> Seen | None:
     return _of_history(client, look)
 
 
-def why(client: Client, before: RecordedBuild | str, after: RecordedBuild | str) -> Why:
-    """Why a build did what it did, compared with another: each a build, or the beginning of its id in the history.
+def ask(client: Client, builds: Sequence[RecordedBuild | str] = (), step: str = "") -> Why:
+    """Why, of builds that are over.
+
+    Args:
+        client: whose history is looked at.
+        builds: two: the second compared with the first; one: with the last of the same target before it; none: the
+            newest build.
+        step: a part of its instruction, or "" for the whole build.
 
     Raises:
-        UsageError: no such build.
+        UsageError: no such build or step.
     """
-    return Why(compare(client, side(client, before), side(client, after)))
+    if len(builds) > 1:
+        before, after = side(client, builds[0]), side(client, builds[1])
+    else:
+        after = side(client, builds[0]) if builds else _newest(client)
+        before = baseline(client, after, after.target) or NOTHING
+    return Why(compare(client, before, after), _step(after, step) if step else "")
+
+
+def _newest(client: Client) -> Seen:
+    def look(history: History) -> Seen | None:
+        return next((seen(history, record) for record in history.walk() if record.definition), None)
+
+    found = _of_history(client, look)
+    if found is None:
+        raise UsageError("there is no build yet")
+    return found
+
+
+def _step(build: Seen, text: str) -> str:
+    """The digest of the step that a part of an instruction names."""
+    steps = [step for step in build.steps if step.kind != "internal" and step.outcome != "skipped"]
+    names = {step.digest: step.command or step.name for step in steps}
+    exact = [digest for digest, name in names.items() if text == name]
+    found = exact or [digest for digest, name in names.items() if text.lower() in name.lower()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{text!r} could be {', '.join(repr(names[digest]) for digest in found[:4])}: say more of it")
+    raise UsageError(f"no step {text!r}{did_you_mean(text, list(names.values()))}")
 
 
 def side(client: Client, build: RecordedBuild | str) -> Seen:
-    """One side of a comparison.
+    """One side of a comparison: a build, a file that one was saved to, or the beginning of an id in the history.
 
     Raises:
-        UsageError: no build of the history, or more than one, begins so.
+        UsageError: no build of the history, or more than one, begins so; the file is none.
     """
     if isinstance(build, RecordedBuild):
         return build._seen()
     id = str(build)
+    if id.endswith(".bknb"):
+        return open_file(id)._seen()
 
     def look(history: History) -> Seen | None:
         found = [record for record in history.walk() if record.id.startswith(id)]
@@ -171,7 +207,7 @@ def seen(history: History, record: Record) -> Seen:
         edge = Definition.from_bytes(data).to_edge() if data else None
     except BknbError:
         edge = None
-    return Seen.of(record.id, record.steps, events, [edge], record.opts)
+    return replace(Seen.of(record.id, record.steps, events, [edge], record.opts), target=record.target)
 
 
 def compare(client: Client, before: Seen, after: Seen) -> Explanation:

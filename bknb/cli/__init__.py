@@ -18,7 +18,7 @@ from bknb import __version__
 from bknb.errors import BknbError, BuildCancelled, UsageError, did_you_mean
 
 COMMANDS: Final[Mapping[str, str]] = {
-    "build": "building", "llb": "building", "replay": "replaying",
+    "build": "building", "llb": "building", "replay": "replaying", "why": "explaining",
     "du": "questions", "prune": "questions", "mounts": "questions", "images": "questions", "history": "questions", "doctor": "questions",
 }  # fmt: skip
 """Command -> the module of this package that has a function of that name."""
@@ -28,6 +28,7 @@ _HELP = """bknb: BuildKit, opened up
   bknb build [options] CONTEXT    build; `bknb build --help` lists the options
   bknb llb [options] [CONTEXT]    only compile, and print the graph; `bknb llb --help`
   bknb replay [options] [REPO]    what builds of the last commits would have found in the cache; nothing is run
+  bknb why [BEFORE AFTER]         why the newest build ran what it ran; `bknb why --help`
   bknb images                     the images that -t kept
   bknb history                    the builds so far, newest first
   bknb du [options]               what the store holds; `bknb du --help`

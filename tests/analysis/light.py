@@ -1,8 +1,7 @@
-"""Builds without containers: the real frontend, solver, keys, content hashes, cache, history; trees that are dicts.
+"""A worker without containers: keys and content hashes are the real ones, trees are dicts.
 
-What a step makes is a pure function of what it reads, so a build takes milliseconds and outside of the builder
-everything is what it is in the product. `World` is what lies outside: the context, registries, git and web servers,
-all of them in memory, to be changed between two builds. `LightBuilder` builds, and leaves records.
+What a step makes is a pure function of what it reads, so a build takes milliseconds. `World` is what lies outside: the
+context, registries, git and web servers, all of them in memory, to be changed between two builds.
 """
 
 from __future__ import annotations
@@ -11,24 +10,13 @@ import json
 import stat
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import SimpleNamespace, TracebackType
-from typing import Any
+from dataclasses import dataclass, field
 
 from bknb import keys
-from bknb.analysis import Explanation, Seen, explain
-from bknb.api.explained import evicted_by, seen
-from bknb.builder.local import _Build
-from bknb.builder.stream import Stream
 from bknb.cache.contenthash import Entry, Tree, clean
 from bknb.cache.store import SqliteCacheStore
-from bknb.cache.tombstones import Tombstones
 from bknb.digest import Digest
 from bknb.errors import ExitError, SourceError
-from bknb.events import Event
-from bknb.frontend.dockerfile.frontend import DockerfileFrontend
-from bknb.history import History, Recorder
 from bknb.keys.resolved import Resolved
 from bknb.keys.source import GitSource, HttpSource, LocalSource, source_digest
 from bknb.llb import ops
@@ -38,17 +26,10 @@ from bknb.platforms import Platform
 from bknb.protocols import (
     CacheMap,
     Dep,
-    ImageConfigAnswer,
     Job,
-    LocalDirectory,
     Mounts,
-    Origin,
     Ref,
-    SolveRequest,
-    SolveResult,
 )
-from bknb.session import LocalSession
-from bknb.solver import Solver
 from bknb.worker.content import ContentHasher
 
 AMD64 = Platform("linux", "amd64")
@@ -67,12 +48,10 @@ class LightFile:
 
     def entry(self) -> Entry:
         """As the content hash reads it, header and bytes hashed already."""
-        made = Entry(
-            self.mode, self.uid, self.gid, len(self.data), self.link, xattrs=dict(self.xattrs) or None
-        )
-        if not stat.S_ISREG(self.mode):
-            return made
-        return replace(made, digest=Digest.of(made.header + self.data))
+        known = self.mode, self.uid, self.gid, len(self.data), self.link
+        xattrs = dict(self.xattrs) or None
+        whole = Digest.of(Entry(*known, xattrs=xattrs).header + self.data)
+        return Entry(*known, xattrs=xattrs, digest=whole if stat.S_ISREG(self.mode) else "")
 
 
 FOLDER = LightFile(stat.S_IFDIR | 0o755)
@@ -295,83 +274,3 @@ def _filed(actions: Sequence[ops.FileAction], trees: Sequence[Files]) -> Files:
                 raise AssertionError(other)
         states.append({path: file for path, file in files.items() if path != "/"})
     return states[-1]
-
-
-class LightBuilder:
-    """One machine: a cache, a history, a solver. An async context manager."""
-
-    def __init__(
-        self, world: World, folder: Path, *, frontend: Any = None, imports: Sequence[Any] = ()
-    ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.world = world
-        self.store = SqliteCacheStore(folder / "cache.db")
-        self.tombstones = Tombstones(folder / "tombstones.db")
-        self.history = History(folder / "history.db")
-        self.worker = LightWorker(world, self.store, f"{folder.name}-")
-        self.solver = Solver(self.worker, self.store)
-        self.frontend = frontend or DockerfileFrontend(host=AMD64)
-        self.frontend_version = "dockerfile/1.26"
-
-    async def __aenter__(self) -> LightBuilder:
-        await self.solver.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.solver.__aexit__(kind, error, trace)
-        self.history.close()
-        self.tombstones.close()
-        self.store.close()
-
-    async def build(
-        self, text: str, opts: Mapping[str, str] | None = None, *, target: str = "x"
-    ) -> LightBuild:
-        """Build a Dockerfile; a failure is a build too."""
-        request = SolveRequest("dockerfile.v0", dict(opts or {}), origin=Origin(cell=target))
-        directories = {
-            "dockerfile": LocalDirectory("/", files={"Dockerfile": text.encode()}),
-            "context": LocalDirectory("/", files={}),
-        }
-        events: list[Event] = []
-        parts: Any = SimpleNamespace(
-            solver=self.solver, worker=self.worker, images=self, frontends={"dockerfile.v0": self.frontend},
-            recorder=Recorder(self.history), refs=SimpleNamespace(sizes=lambda ids: {}),
-            frontend_version=self.frontend_version,
-        )  # fmt: skip
-        session = LocalSession(directories, environ={})
-        result = await _Build(parts, request, session, Stream(events.append)).run()
-        return LightBuild(result, tuple(events), self._seen(result.id))
-
-    def _seen(self, id: str) -> Seen:
-        record = self.history.get(id)
-        assert record is not None, self.history.failed
-        return seen(self.history, record)
-
-    async def resolve_image_config(
-        self, job: Job, reference: str, *, platform: Platform | None, resolve_mode: str
-    ) -> ImageConfigAnswer:
-        """As an image source answers a frontend."""
-        digest, config = self.world.image(reference, platform or AMD64)
-        return ImageConfigAnswer(reference, digest, config)
-
-    def explain(self, before: LightBuild, after: LightBuild) -> Explanation:
-        """Why, as the product asks it."""
-        evicted = evicted_by(self.tombstones, after.seen, before.seen)
-        return explain(before.seen, after.seen, self.store.plaintext, evicted)
-
-
-@dataclass(frozen=True)
-class LightBuild:
-    """A build that is over, and what its record says of it."""
-
-    result: SolveResult
-    events: tuple[Event, ...]
-    seen: Seen
-
-    def outcomes(self) -> dict[str, str]:
-        """What became of each instruction."""
-        return {
-            step.command or step.name: step.outcome for step in self.seen.steps if step.kind != "internal"
-        }

@@ -11,6 +11,7 @@ import random
 import stat
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from bknb.llb.ops import ExecOp
 from bknb.llb.vertex import Edge, Vertex
 from bknb.protocols import FrontendRequest, FrontendResult
 from bknb.record import StepRecord
-from tests.analysis.light import AMD64, FOLDER, LightBuild, LightBuilder, LightFile, World
+from tests.analysis.light import AMD64, FOLDER, LightFile, World
+from tests.analysis.machine import LightBuild, LightBuilder, LightRemote
 
 REPOSITORY, FILE_ADDRESS = "git.example/lib.git", "https://files.example/data.bin"
 EXECUTABLE = stat.S_IFREG | 0o755
@@ -104,16 +106,11 @@ Mutation = Callable[["Walk"], Awaitable[Cause]]
 
 @dataclass
 class Trial:
-    """Two builds, the causes that lie between them, and the machine that is asked."""
+    """The causes that were put between two builds, what was answered, and the second of the builds."""
 
-    before: LightBuild
-    after: LightBuild
     causes: list[Cause]
-    builder: LightBuilder
-
-    def told(self) -> Explanation:
-        """The answer."""
-        return self.builder.explain(self.before, self.after)
+    told: Explanation
+    after: LightBuild
 
 
 class Walk:
@@ -121,6 +118,7 @@ class Walk:
 
     Attributes:
         last: the newest build: what the next one is compared with.
+        other: another machine, for the build that is asked about.
     """
 
     def __init__(self, builder: LightBuilder, world: World, folder: Path, rng: random.Random) -> None:
@@ -128,6 +126,7 @@ class Walk:
         self.project = Project(order=rng.sample(range(7), 7))
         self.count = 0
         self.touched: set[str] = set()
+        self.other: LightBuilder | None = None
         builder.frontend = Tweaked()
         for place in ("conf", "src", "tools"):
             for number in range(3):
@@ -165,10 +164,22 @@ class Walk:
         """Change something after a baseline, build again, and take back what holds for one build only."""
         await self.settle()
         self.touched.clear()
+        self.other = None
         causes = [await mutation(self) for mutation in mutations]
-        before, after = self.last, await self.build()
-        self.project.opts.pop("no-cache", None)
-        return Trial(before, after, causes, self.builder)
+        before = self.last
+        async with self.other or nullcontext(self.builder) as machine:
+            self.last = after = await machine.build(self.project.text(), self.project.options())
+            told = machine.explain(before, after)
+        for name in ("no-cache", "target"):
+            self.project.opts.pop(name, None)
+        return Trial(causes, told, after)
+
+    def machine(self, remote: LightRemote) -> LightBuilder:
+        """A machine that has nothing but a cache to import from."""
+        self.count += 1
+        made = LightBuilder(self.world, self.folder / f"other{self.count}", remote=remote)
+        made.frontend, made.frontend_version = self.builder.frontend, self.builder.frontend_version
+        return made
 
     def bumped(self, name: str) -> tuple[str, str]:
         """Edit a command; the instruction before and after."""
@@ -182,7 +193,7 @@ class Walk:
         path = self.rng.choice([
             path for path, file in sorted(self.world.context.items())
             if path not in self.touched and not stat.S_ISDIR(file.mode) and stat.S_ISLNK(file.mode) == link
-            and (not removable or sum(other.startswith(path[:4]) for other in self.world.context) > 4)
+            and (not removable or sum(other.startswith(path[:4]) for other in self.world.context) > 3)
         ])  # fmt: skip
         self.touched.add(path)
         return path
@@ -439,10 +450,31 @@ async def _never_built(walk: Walk) -> Cause:
     return Cause(Kind.NEVER_BUILT, text, "skipped")
 
 
+async def _unreachable(walk: Walk) -> Cause:
+    """The baseline imported everything; then the cache could not be asked, on a machine that has nothing."""
+    remote = LightRemote(walk.builder)
+    async with walk.machine(remote) as importer:
+        walk.last = await importer.build(walk.project.text(), walk.project.options())
+    assert "remote" in walk.last.outcomes().values()
+    remote.down = f"registry.example: connection {walk.rng.choice(('refused', 'reset by peer'))}"
+    walk.other = walk.machine(remote)
+    return Cause(Kind.REMOTE_UNREACHABLE, remote.name, "", remote.down)
+
+
+async def _never_exported(walk: Walk) -> Cause:
+    """The baseline exported its last step only; a machine that has nothing wants the stage before."""
+    remote = LightRemote(walk.builder)
+    walk.last = await walk.builder.build(walk.project.text(), walk.project.options(), export=remote)
+    walk.project.opts["target"] = "build"
+    walk.other = walk.machine(remote)
+    return Cause(Kind.NEVER_EXPORTED, remote.name, "", "mode=min")
+
+
 ALONE: Mapping[Kind, Mutation] = {
     Kind.REMOVED: _removed, Kind.FRONTEND: _frontend, Kind.PLATFORM: _platform, Kind.NO_CACHE: _no_cache,
     Kind.EVICTED: _evicted, Kind.BLOB_MISSING: _missing, Kind.GONE: _gone, Kind.UNFINISHED: _unfinished,
     Kind.NEVER_BUILT: _never_built, Kind.IMAGE: _image, Kind.FIELD: _field, Kind.NEW: _new, Kind.SOURCE: _address,
+    Kind.REMOTE_UNREACHABLE: _unreachable, Kind.NEVER_EXPORTED: _never_exported,
 }  # fmt: skip
 """Mutations that hide others, or need a baseline of their own."""
 

@@ -17,7 +17,8 @@ import pytest
 from bknb.analysis import Kind
 from bknb.analysis.causes import counts
 from bknb.analysis.words import phrase, sentence, text
-from tests.analysis.light import LightBuilder, World
+from tests.analysis.light import World
+from tests.analysis.machine import LightBuilder
 from tests.analysis.mutations import ALONE, MUTATIONS, TOGETHER, Trial, Walk
 
 TRIALS = 20
@@ -26,7 +27,7 @@ TRIALS = 20
 
 def check(trial: Trial) -> None:
     """The answer is what was done, and every step that ran is counted under what reaches it."""
-    found = trial.told()
+    found = trial.told
     assert trial.after.result.error is None
     assert set(found.causes) == set(trial.causes), trial.after.outcomes()
     ran = {one.step.digest for one in found.steps if one.ran and counts(one.step)}
@@ -41,7 +42,7 @@ async def walk(seed: int, folder: Path, made: Counter[Kind]) -> None:
     rng = random.Random(seed)
     world = World()
     async with LightBuilder(world, folder / str(seed)) as builder:
-        here = Walk(builder, world, folder, rng)
+        here = Walk(builder, world, folder / str(seed), rng)
         kinds = list(MUTATIONS)
         for number in range(TRIALS):
             chosen = [kinds[(seed * TRIALS + number) % len(kinds)]]

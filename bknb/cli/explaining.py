@@ -1,0 +1,81 @@
+"""``bknb why``: why a build ran what it ran, from the history or from saved files."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from bknb.cli.building import open_client
+from bknb.errors import UsageError
+from bknb.options import wants_help
+
+if TYPE_CHECKING:
+    from bknb.api.explained import Why
+
+_HELP = """usage: bknb why [[BEFORE] AFTER] [--step TEXT] [--format json]
+
+Why a build ran what it ran, from the root causes, compared with an earlier one.
+
+  bknb why                   the newest build, compared with the last one of the same target
+  bknb why AFTER             another build: the beginning of its id (bknb history), or a file (build.save)
+  bknb why BEFORE AFTER      two builds
+  --step TEXT                one step, by a part of its instruction; also why it was cached
+  --format json              a line of JSON for each root cause"""
+
+
+def why(words: list[str]) -> int:
+    """``bknb why``: the answer as text, or as lines of JSON."""
+    if wants_help(words):
+        print(_HELP)
+        return 0
+    builds, step, as_json = _parse(words)
+    from bknb.api.explained import ask
+
+    client = open_client()
+    try:
+        found = ask(client, builds, step)
+    finally:
+        client.close()
+    if as_json:
+        _print_json(found)
+        return 0
+    explanation = found.explanation
+    against = f"compared with {explanation.before}" if explanation.before else "nothing to compare with"
+    print(f"build {explanation.after}, {against}")
+    print(repr(found) or "Nothing ran: every step was cached.")
+    return 0
+
+
+def _parse(words: list[str]) -> tuple[list[str], str, bool]:
+    builds: list[str] = []
+    given = {"--step": "", "--format": "text"}
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in given:
+            given[name] = value if equals else next(rest, "")
+            if not given[name]:
+                raise UsageError(f"bknb why {name} needs a value")
+        elif word.startswith("-"):
+            raise UsageError(f"bknb why has no option {word}: bknb why --help lists them")
+        else:
+            builds.append(word)
+    if len(builds) > 2:
+        raise UsageError(f"bknb why takes two builds at most: {builds[2]!r} is left over")
+    if given["--format"] not in ("text", "json"):
+        raise UsageError(f"--format {given['--format']!r}: it is text or json")
+    return builds, given["--step"], given["--format"] == "json"
+
+
+def _print_json(found: Why) -> None:
+    for cause in found.causes:
+        shown = {
+            "kind": cause.kind.value,
+            "subject": cause.subject,
+            "before": cause.before,
+            "after": cause.after,
+            "steps": [one.step.command or one.step.name for one in found.explanation.made_run(cause)],
+            "hint": cause.hint,
+            "diff": list(cause.diff),
+        }
+        print(json.dumps({name: value for name, value in shown.items() if value}, ensure_ascii=False))
