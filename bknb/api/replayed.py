@@ -23,7 +23,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from bknb.analysis import replay as core
-from bknb.analysis.replay import Clock, Outcome, Question, Reordering, Repository
+from bknb.analysis.replay import Change, Clock, Outcome, Question, Reordering, Repository
 from bknb.builder.bridge import LocalBridge
 from bknb.builder.local import LocalBuilder
 from bknb.display import amounts
@@ -73,10 +73,10 @@ class Replay:
     def table(self) -> pandas.DataFrame:
         """One row for each commit and step.
 
-        Columns: ``commit``, ``time``, ``subject``, ``stage``, ``step`` (the instruction as the newest commit has it),
-        ``outcome`` (cached, ran, known only at run time), ``how`` (of a cached one: definition, content, merged),
-        ``seconds`` (that a run takes, from earlier ones; none for what did not run, or never did). Commits that cannot
-        be built have one row, with the reason as ``error``.
+        Columns: ``commit``, ``time``, ``subject``, ``stage``, ``step`` (the instruction as it was last: the row of the
+        map), ``instruction`` (as that commit has it), ``outcome`` (cached, ran, known only at run time), ``how`` (of a
+        cached one: definition, content, merged), ``seconds`` (that a run takes, from earlier ones; none for what did not
+        run, or never did). Commits that cannot be built have one row, with the reason as ``error``.
         """
         import pandas
 
@@ -93,10 +93,10 @@ class Replay:
                 if cell is not None:
                     seconds = each.get(id(row)) if cell.outcome is Outcome.RAN else None
                     rows.append({
-                        **head, "stage": row.stage, "step": row.command, "outcome": cell.outcome.value, "how": cell.how,
-                        "seconds": seconds,
+                        **head, "stage": row.stage, "step": row.command, "instruction": cell.command,
+                        "outcome": cell.outcome.value, "how": cell.how, "seconds": seconds,
                     })  # fmt: skip
-        columns = ["commit", "time", "subject", "stage", "step", "outcome", "how", "seconds", "error"]
+        columns = ["commit", "time", "subject", "stage", "step", "instruction", "outcome", "how", "seconds", "error"]
         kinds = pandas.CategoricalDtype([outcome.value for outcome in Outcome])
         return pandas.DataFrame(rows, columns=columns).astype({"seconds": "float64", "outcome": kinds})
 
@@ -328,20 +328,24 @@ def _heat(found: core.Replay) -> HeatMap:
 
 def _move(one: Reordering) -> ReplayMove:
     time = f", {amounts.seconds(one.seconds)}" if one.seconds else ""
-    basis = []
-    for change in one.changes[:6]:
-        step = amounts.cut(change.command, 70)
-        times = amounts.count(change.after, "commit")
-        may = f", and may have in {change.open:,} more" if change.open else ""
-        took = (
-            f"{amounts.seconds(change.each)} each, {_samples(change.samples)}" if change.each is not None else "not timed yet"
-        )
-        instead = f" and not in {change.before:,}" if change.before else ": it is new"
-        basis.append(f"{step} would have run in {times}{may}{instead}; {took}")
+    basis = [_basis(change) for change in one.changes[:6]]
+    if len(one.changes) > 6:
+        basis.append(f"and {len(one.changes) - 6} more instructions")
+    if one.seconds is None:
+        basis.append("No earlier durations of these instructions are known: counted in runs")
     if one.commits < one.of:
         basis.append(f"The change is possible in {one.commits} of {one.of} commits; the others are as they were")
     saved = f"would have saved {amounts.count(one.runs, 'run')} in {amounts.count(one.of, 'commit')}{time}"
     return ReplayMove(one.title, saved, basis, one.because, one.diff)
+
+
+def _basis(change: Change) -> str:
+    """What one instruction contributes to what is saved."""
+    step, times = amounts.cut(change.command, 70), amounts.count(change.after, "commit")
+    may = f", and may have in {change.open:,} more" if change.open else ""
+    instead = f" and not in {change.before:,}" if change.before else ": it is new"
+    took = "" if change.each is None else f"; {amounts.seconds(change.each)} each, {_samples(change.samples)}"
+    return f"{step} would have run in {times}{may}{instead}{took}"
 
 
 def _samples(count: int) -> str:

@@ -23,6 +23,8 @@ _CELL: Final = 15.0
 _GAP_ABOVE: Final = 6.0
 """Cells wider than this many pixels have a gap between them; narrower ones of one value are drawn as one."""
 _LABEL_ROOM: Final = 92.0
+_HOT: Final = ("#d2831b", "#e0952b")
+"""What ran, on white and on a dark ground: the hue of ``would run``, stronger."""
 
 CACHED, RAN, OPEN, NONE = "cached", "ran", "open", ""
 """Values of a cell; `NONE` where a commit has no such step."""
@@ -76,14 +78,14 @@ def svg(heat: HeatMap) -> str:
 
 
 def _style() -> str:
-    cached, ran, open_ = LOOKS[State.DEFINITION], LOOKS[State.WOULD_RUN], LOOKS[State.OPEN]
+    cached, open_ = LOOKS[State.DEFINITION], LOOKS[State.OPEN]
     return (
         f".k{{font-weight:600}}.t{{fill:{INK}}}.s{{fill:{SOFT_INK};font-size:11px}}.l{{fill:{GREY};font-size:11px}}"
-        f".lane{{fill:{LANE};fill-opacity:.1}}.c{{fill:{cached.fill}}}.r{{fill:{ran.line}}}.u{{fill:url(#h)}}"
+        f".lane{{fill:{LANE};fill-opacity:.1}}.c{{fill:{cached.fill}}}.r{{fill:{_HOT[0]}}}.u{{fill:url(#h)}}"
         f".hb{{fill:{open_.fill}}}.hl{{stroke:{open_.line};stroke-width:1.6}}.x{{fill:{LOOKS[State.FAILED].line};fill-opacity:.35}}"
         f".faded{{opacity:.55}}"
         f"@media(prefers-color-scheme:dark){{.t{{fill:{DARK_INK}}}.s{{fill:{DARK_SOFT_INK}}}"
-        f".c{{fill:{cached.dark_fill}}}.r{{fill:#e0952b}}.hb{{fill:{open_.dark_fill}}}.hl{{stroke:#c9b93a}}}}"
+        f".c{{fill:{cached.dark_fill}}}.r{{fill:{_HOT[1]}}}.hb{{fill:{open_.dark_fill}}}.hl{{stroke:#c9b93a}}}}"
     )
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from bknb.display import amounts, heat
 from bknb.display.heat import HeatMap
 from bknb.display.markup import PRE, QUIET, fold, image, words
 from bknb.display.model import State
 from bknb.display.palette import LOOKS, SANS
+
+MOST_MOVES: Final = 4
+"""Changes of order that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def render_html(view: ReplayView) -> str:
         f'max-width:984px;padding:4px 2px"><div style="font-size:15px;margin:2px 0"><b>{words(view.strong)}</b> '
         f"{words(view.headline)}</div>"
         + image(picture, alt, 980)
-        + "".join(_move(move, look.line) for move in view.moves)
+        + "".join(_move(move, look.line) for move in view.moves[:MOST_MOVES])
         + (fold("Taken for granted", "", f'<div style="{QUIET}">{notes}</div>', opened=False) if notes else "")
         + "</div>"
     )
@@ -83,7 +87,7 @@ def render_text(view: ReplayView, width: int = 100) -> str:
     """For a terminal."""
     lines = [f"{view.strong} {view.headline}", ""]
     lines += heat.text(view.heat, width)
-    for move in view.moves:
+    for move in view.moves[:MOST_MOVES]:
         lines += ["", f"{move.title} {move.saved}"]
         lines += [f"  {one}" for one in move.basis]
         lines += [f"    {line}" for line in move.diff[2:] if not line.startswith("@@")]

@@ -11,11 +11,22 @@ the changed Dockerfile as well.
 """
 
 from bknb.analysis.replay.git import Commit, Repository
-from bknb.analysis.replay.model import Cell, Clock, Column, Cost, Outcome, Reordering, Replay, Row, Timeline
+from bknb.analysis.replay.model import (
+    Cell,
+    Change,
+    Clock,
+    Column,
+    Cost,
+    Outcome,
+    Reordering,
+    Replay,
+    Row,
+    Timeline,
+)
 from bknb.analysis.replay.run import replay
 from bknb.analysis.replay.walk import Question
 
 __all__ = [
-    "Cell", "Clock", "Column", "Commit", "Cost", "Outcome", "Question", "Reordering", "Replay", "Repository", "Row",
+    "Cell", "Change", "Clock", "Column", "Commit", "Cost", "Outcome", "Question", "Reordering", "Replay", "Repository", "Row",
     "Timeline", "replay",
 ]  # fmt: skip

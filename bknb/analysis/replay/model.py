@@ -20,10 +20,17 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One step of one commit; `how` a cached one was found: by definition, by content, merged with its twin."""
+    """One step of one commit.
+
+    Attributes:
+        outcome: what a build would have done with it.
+        how: a cached one is found: ``definition``, ``content``, ``merged`` (with its twin).
+        command: the instruction as it was in that commit.
+    """
 
     outcome: Outcome
     how: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)

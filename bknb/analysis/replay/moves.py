@@ -122,8 +122,8 @@ def _args(stage_name: str, stage: ast.Stage, lines: Sequence[str]) -> list[Move]
         found.append(
             Move(
                 ("arg", stage_name, *names), f"Move ARG {' '.join(names)} down {below}",
-                f"no instruction in between speaks of {' or '.join('$' + name for name in names)}; "
-                "taken for granted: no program that they run reads it from its environment",
+                f"no program that runs in between reads {' or '.join('$' + name for name in names)} "
+                "from its environment (no instruction there speaks of it)",
                 tuple(moved),
             )
         )  # fmt: skip

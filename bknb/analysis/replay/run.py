@@ -80,7 +80,8 @@ def _together(moves: Sequence[Move], after: bytes) -> Move:
     """All changes as one."""
     lines = after.decode(errors="surrogateescape").removesuffix("\n").split("\n")
     because = "; ".join(move.because for move in moves)
-    return Move(("all",), f"All {len(moves)} changes together", because, tuple(lines))
+    title = "Both changes together" if len(moves) == 2 else f"All {len(moves)} changes together"
+    return Move(("all",), title, because, tuple(lines))
 
 
 # --- what it costs ------------------------------------------------------------------------------------------

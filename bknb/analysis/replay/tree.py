@@ -129,13 +129,19 @@ class ContextTree:
     def _settle(self) -> None:
         if not self._pending:
             return
-        with contextlib.suppress(PathError):  # any question: what changed before it and after it are two batches
-            self._tree.missing((ContentSelector("\0"),))
         pending, self._pending = self._pending, {}
         changed = {path: blob for path, blob in pending.items() if self._files.get(path) != blob}
-        for path in changed:  # before anything is added: a file may have become a folder
+        for batch in (self._remove_all, self._add_all):  # apart: a file may have become a folder, and the other way round
+            batch(changed)
+            with contextlib.suppress(PathError):  # any question ends a batch of the tree's, also one about nothing
+                self._tree.missing((ContentSelector("\0"),))
+
+    def _remove_all(self, changed: Mapping[str, Blob | None]) -> None:
+        for path in changed:
             if path in self._files:
                 self._remove(path)
+
+    def _add_all(self, changed: Mapping[str, Blob | None]) -> None:
         for path, blob in changed.items():
             if blob is not None:
                 self._add(path, blob)

@@ -269,7 +269,7 @@ class _Follower:
             for foreseen, outcome in _OUTCOMES.items():
                 one = next((verdict for verdict in verdicts if verdict.outcome is foreseen), None)
                 if one is not None:
-                    cells[number] = Cell(outcome, one.by)
+                    cells[number] = Cell(outcome, one.by, step.command)
                     break
         self._cells.append(cells)
         self.columns.append(Column(commit))
