@@ -110,9 +110,9 @@ class Repository:
         return tuple(self._log(name, "--max-count=1")[0] for name in names)
 
     def _log(self, head: str, *words: str) -> list[Commit]:
-        if head.startswith("-") or not head.isprintable() or not head:
+        if not head or not head.isprintable() or head[0] in "-^" or ".." in head:
             raise UsageError(f"{head[:80]!r} is no revision")
-        done = self._run("rev-list", "--format=%H %ct %s", "--encoding=UTF-8", *words, head, "--", check=False)
+        done = self._run("rev-list", "--format=%H %ct %s", "--encoding=UTF-8", *words, f"{head}^{{commit}}", "--", check=False)
         if done.returncode:
             if self._run("rev-parse", "--verify", "--quiet", "HEAD", check=False).returncode:
                 raise SourceError(f"{self.folder} has no commits yet")
@@ -132,7 +132,8 @@ class Repository:
         Raises:
             SourceError: it cannot be read, or there are too many.
         """
-        output = self._run("ls-tree", "-r", "-z", "--full-tree", commit.id, *self._below()).stdout
+        below = ("--", self.prefix) if self.prefix else ()
+        output = self._run("ls-tree", "-r", "-z", "--full-tree", commit.id, *below).stdout
         found = {}
         for entry in output.split(b"\0")[:-1]:
             head, _, path = entry.partition(b"\t")
@@ -162,8 +163,9 @@ class Repository:
 
     def _compare(self, pairs: str) -> Iterator[tuple[str, list[Change]]]:
         """The id of each later commit that differs, and how."""
-        words = ("diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames", "--full-index")
-        output = self._run(*words, *self._below(), input=pairs.encode()).stdout
+        words = ("diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames", "--full-index", "--no-relative")
+        below = ("--", ".") if self.prefix else ()  # relative to the folder that git works in
+        output = self._run(*words, *below, input=pairs.encode()).stdout
         fields = iter(output.split(b"\0")[:-1])
         id, changes = "", list[Change]()
         for field in fields:
@@ -176,9 +178,6 @@ class Repository:
             changes.append((self._relative(next(fields)), None if status == "D" else Blob(mode, blob)))
         if id:
             yield id, changes
-
-    def _below(self) -> Sequence[str]:
-        return ("--", self.prefix) if self.prefix else ()
 
     def _relative(self, path: bytes) -> str:
         return os.fsdecode(path)[len(self.prefix) :]
