@@ -79,7 +79,7 @@ def foresight(
     id: str,
     found: Prediction,
     said: Sequence[Event],
-    edges: Sequence[Edge],
+    edges: Sequence[Edge | None],
     opts: Mapping[str, str],
     durations: Durations,
     slots: int | None = None,

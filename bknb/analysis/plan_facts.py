@@ -7,11 +7,10 @@ key needs; of a result that the cache has, those of a snapshot that is there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -27,11 +26,21 @@ from bknb.llb.ops import SourceOp
 from bknb.llb.vertex import Vertex
 from bknb.protocols import CacheMap, Job, LocalDirectory, Session
 from bknb.shim import tarsum
-from bknb.source.scan import ContextFilter, Scan, scan
+from bknb.shim.server import Failure
+from bknb.shim.sieve import Sieve
+from bknb.shim.walking import Known, Walk, signature
+from bknb.source.journal import Row
 from bknb.worker.content import ContentHasher
 
 _CHUNK: Final = 1 << 20
 _NOT_COPIED: Final = ("com.apple.", "user.bknb.")
+
+
+class Remembers(Protocol):
+    """The source of folders, as far as what it knows of their files."""
+
+    def remembered(self, source: LocalSource, directory: LocalDirectory) -> Sequence[Row]:
+        """What is known of a folder's files from when they were copied last."""
 
 
 class Keyed(Protocol):
@@ -69,6 +78,7 @@ class BuilderFacts:
     Attributes:
         session: names the client's folders.
         sources: give the keys of images and the like.
+        local: knows the digests of files that are as they were.
         refs: holds results.
         hasher: hashes the files of those that are there.
         note: told of each content key and of how to make the list of files that it stands for.
@@ -78,6 +88,7 @@ class BuilderFacts:
 
     session: Session
     sources: Sequence[Keyed]
+    local: Remembers
     refs: DiskRefStore
     hasher: ContentHasher
     note: Callable[[str, str], None]
@@ -122,7 +133,9 @@ class BuilderFacts:
             directory = await self.session.local(source.name)
             if directory is None:
                 raise SourceError(f"the client gave no folder called {source.name!r}")
-            known = self.folders[vertex.digest] = await asyncio.to_thread(_look, source, directory)
+            known = self.folders[vertex.digest] = await asyncio.to_thread(
+                _look, source, directory, self.local
+            )
             for path in known.paths:
                 if os.path.join(directory.path, path) in self.touched:
                     known.tree.learn({path: Digest.of(b"touched " + os.fsencode(path))})
@@ -137,38 +150,56 @@ class BuilderFacts:
         return digest
 
 
-def _look(source: LocalSource, directory: LocalDirectory) -> Folder:
-    """Walk a folder; no file's content is read."""
-    wanted = ContextFilter(
-        source.include or (), source.exclude or (), source.follow or (), directory.withheld
-    )
-    found = scan(directory.path, wanted) if directory.files is None else Scan()
-    with _root(directory) as root:
-        tree = Tree.of(
-            (
-                entry.path,
-                Entry(
-                    entry.mode, size=entry.size, linkname=entry.linkname,
-                    device=(os.major(entry.device), os.minor(entry.device)),
-                    xattrs=_xattrs(root, entry.path) if root is not None and stat.S_ISREG(entry.mode) else None,
-                ),
-            )
-            for entry in found.entries
-        )  # fmt: skip
-    paths = frozenset(entry.path for entry in found.entries)
-    return Folder(directory, paths, wanted.exclude, tuple(found.withheld), tree)
-
-
-@contextlib.contextmanager
-def _root(directory: LocalDirectory) -> Iterator[int | None]:
+def _look(source: LocalSource, directory: LocalDirectory, local: Remembers) -> Folder:
+    """Walk a folder as a build has it walked; no file's content is read."""
+    excluded = source.exclude or ()
     if directory.files is not None:
-        yield None
-        return
+        return Folder(directory, frozenset(), excluded, (), Tree())
+    if not os.path.isdir(directory.path):
+        raise SourceError(f"the context {directory.path} is not a folder: say which folder COPY shall read")
+    try:
+        sieve = Sieve(directory.path, source.include or (), excluded, source.follow or (), directory.withheld)
+        found = Walk(directory.path, sieve, Known(), lambda: None).run()
+    except Failure as failure:
+        raise (SourceError if failure.kind == "SourceError" else PathError)(str(failure)) from None
+    paths = [f"{folder}/{name}".lstrip("/") for folder, names in found.changed.items() for name in names]
+    rows = {row[0]: row for row in local.remembered(source, directory)} if paths else {}
     root = beneath.open_root(directory.path)
     try:
-        yield root
+        entries = [
+            (path, _entry(root, path, found.links.get(path, ""), rows.get(path))) for path in sorted(paths)
+        ]
     finally:
         os.close(root)
+    tree = Tree.of((path, entry) for path, entry in entries if entry is not None)
+    return Folder(directory, frozenset(paths), excluded, tuple(found.withheld), tree)
+
+
+def _entry(root: int, path: str, link: str, row: Row | None) -> Entry | None:
+    """What the content hash needs of a file, with its digest if it is as it was when that was taken; None if it is gone.
+
+    Args:
+        root: of the folder.
+        path: in it.
+        link: the earlier path that it is a hard link of.
+        row: what is known of it.
+    """
+    try:
+        info = beneath.stat(root, path, follow=False)
+        if stat.S_ISLNK(info.st_mode):
+            return Entry(info.st_mode, linkname=beneath.readlink(root, path))
+    except FileNotFoundError:
+        return None
+    if link:
+        return Entry(info.st_mode, linkname=link)
+    if not stat.S_ISREG(info.st_mode):
+        special = stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)
+        return Entry(
+            info.st_mode, device=(os.major(info.st_rdev), os.minor(info.st_rdev)) if special else (0, 0)
+        )
+    if row is not None and row[5] == signature(info) and not row[3]:
+        return Entry(info.st_mode, size=info.st_size, xattrs=row[7] or None, digest=row[6])
+    return Entry(info.st_mode, size=info.st_size, xattrs=_xattrs(root, path))
 
 
 def _xattrs(root: int, path: str) -> dict[str, bytes] | None:

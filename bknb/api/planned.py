@@ -211,7 +211,7 @@ def make_plan(
         sources = (parts.images, parts.local)
         facts.append(
             BuilderFacts(
-                session, sources, parts.refs, parts.worker.hasher, shadow[0].note, frozenset(touched)
+                session, sources, parts.local, parts.refs, parts.worker.hasher, shadow[0].note, frozenset(touched)
             )
         )
         edges = [result.edge for result in compiled.frontend.results if result.edge is not None]

@@ -160,6 +160,12 @@ class LocalSource:
         self._progress(job, vertex, folder.name, found.bytes, found.bytes, started, completed=time.time())
         return context.ref.clone()
 
+    def remembered(self, source: keys.LocalSource, directory: LocalDirectory) -> list[Row]:
+        """What is written down of a folder's files as they were copied last, for who only wants to know of them."""
+        folder = _Folder.of(source, directory)
+        state = self._journal.latest(folder.key) or self._journal.beside(folder.prefix)
+        return (self._journal.rows(state.ref) if state is not None else None) or []
+
     # --- looking ---
 
     async def _look(self, folder: _Folder, context: _Context | None) -> _Found:
