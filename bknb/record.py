@@ -134,6 +134,7 @@ class Record:
         driver: snapshotter; `runtime` what ran steps; `compressor` what wrote layers.
         result: digest of what was made.
         error: one line, "" if it succeeded.
+        veiled: digest of a vertex in `definition` -> the one that it was built by, where a value was taken out.
     """
 
     id: str
@@ -161,6 +162,7 @@ class Record:
     error: str = ""
     cancelled: bool = False
     steps: tuple[StepRecord, ...] = ()
+    veiled: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property

@@ -20,6 +20,7 @@ from bknb.events import Event
 from bknb.history.recorder import redact, step_records, target_of
 from bknb.llb import Definition
 from bknb.llb.ops import Op
+from bknb.llb.veil import Veil
 from bknb.llb.vertex import Edge
 from bknb.protocols import SolveRequest, SolveResult
 from bknb.record import Record
@@ -180,7 +181,8 @@ class Build(RecordedBuild):
         from bknb.analysis import Seen
 
         steps = step_records(self.events, self._result.results)
-        edges = [result.edge for result in self._result.frontend.results]
+        veil = Veil.of(self._request.opts)  # as its record is, with which it is compared
+        edges = [veil.edge(result.edge) for result in self._result.frontend.results]
         return Seen.of(self.id, steps, self.events, edges, redact(self._request.opts))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -198,6 +200,7 @@ class Build(RecordedBuild):
         save_build(
             path, self.id, self.events, self._result.frontend, self.metadata, self._client.call(record),
             texts=texts, removed=removed, reasons=said.to_json() if said is not None else {},
+            veil=Veil.of(self._request.opts),
         )  # fmt: skip
 
     def write_files(self, iidfile: str, metadata_file: str) -> None:

@@ -21,8 +21,8 @@ from bknb.display.reasons import Reasons, answer
 from bknb.errors import BknbError, UsageError, did_you_mean
 from bknb.events import from_json
 from bknb.history import History
-from bknb.history.recorder import looks_secret
 from bknb.llb import Definition
+from bknb.llb.veil import looks_secret, named
 from bknb.record import Record, StepRecord, pair
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def seen(history: History, record: Record) -> Seen:
     events = [from_json(json.loads(line)) for line in lines if '"event":"log"' not in line[:24]]
     data = history.text(record.definition)
     try:
-        edge = Definition.from_bytes(data).to_edge() if data else None
+        edge = named(Definition.from_bytes(data).to_edge(), record.veiled) if data else None
     except BknbError:
         edge = None
     return replace(Seen.of(record.id, record.steps, events, [edge], record.opts), target=record.target)

@@ -37,6 +37,7 @@ from bknb.errors import MissError, UsageError, did_you_mean
 from bknb.events import BuildEvent, Event
 from bknb.history import new_id
 from bknb.history.recorder import redact, target_of
+from bknb.llb.veil import Veil
 from bknb.protocols import SolveRequest
 from bknb.session import LocalSession
 
@@ -223,7 +224,9 @@ def make_plan(
         history = parts.history
         durations = await asyncio.to_thread(lambda: Durations.of(islice(history.walk(), _REMEMBERED)))
         slots = request.max_parallelism or parts.settings.max_parallelism or None
-        return foresight(new_id(), found, events, edges, redact(request.opts), durations, slots)
+        veil = Veil.of(request.opts)  # as the records are, with which it is compared
+        told = [veil.edge(edge) for edge in edges]
+        return foresight(new_id(), found, events, told, redact(request.opts), durations, slots)
 
     found = client.call(look)
     notes = _notes(touched, facts[0])

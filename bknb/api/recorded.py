@@ -16,6 +16,7 @@ from bknb.errors import BuildError, DockerfileError, UsageError, did_you_mean
 from bknb.events import Event
 from bknb.history import SavedBuild, open_build
 from bknb.llb import Definition
+from bknb.llb.veil import named
 
 if TYPE_CHECKING:
     import pandas
@@ -174,7 +175,9 @@ class OpenedBuild(RecordedBuild):
         from bknb.analysis import Seen
 
         record = self.saved.record
-        edges = [Definition.from_bytes(data).to_edge() for data in self.saved.definitions]
+        edges = [
+            named(Definition.from_bytes(data).to_edge(), self.saved.veiled) for data in self.saved.definitions
+        ]
         steps = record.steps if record is not None else ()
         return Seen.of(
             self.id, steps, self.events, edges, record.opts if record is not None else {}, self.saved.texts,

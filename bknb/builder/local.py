@@ -23,6 +23,7 @@ from bknb.digest import Digest
 from bknb.errors import BknbError, DockerfileError, StepError, UnsupportedError
 from bknb.events import BuildEvent, Emit, Outcome, VertexEvent, WarningEvent
 from bknb.history import new_id
+from bknb.llb.veil import Veil
 from bknb.llb.vertex import Vertex
 from bknb.oci.types import Descriptor, Index, parse_document
 from bknb.protocols import (
@@ -220,7 +221,7 @@ class _Build:
                 self.parts.images.resolve_image_config,
                 self.parts.worker,
             )
-            with self.parts.worker.granted(self.id, self.request.entitlements):
+            with self.parts.worker.granted(self.id, self.request.entitlements, Veil.of(self.request.opts)):
                 try:
                     yield job, bridge
                 finally:

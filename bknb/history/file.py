@@ -18,7 +18,7 @@ from typing import Any, Final
 from bknb.errors import UsageError
 from bknb.events import Event, from_json
 from bknb.history.recorder import events_text
-from bknb.llb.marshal import Definition
+from bknb.llb.veil import Veil
 from bknb.protocols import FrontendResult
 from bknb.record import Record
 
@@ -41,6 +41,7 @@ class SavedBuild:
         texts: digest -> what it was taken of: lists of the files that steps read, and what sources meant.
         removed: step -> when its result had been removed before it ran again (unix seconds), and by what, in words.
         reasons: what its picture said of why (`display.Reasons`).
+        veiled: as in a `Record`.
     """
 
     id: str
@@ -53,6 +54,7 @@ class SavedBuild:
     texts: Mapping[str, str] = field(default_factory=dict)
     removed: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     reasons: Mapping[str, Any] = field(default_factory=dict)
+    veiled: Mapping[str, str] = field(default_factory=dict)
 
 
 def save_build(
@@ -66,8 +68,9 @@ def save_build(
     texts: Mapping[str, str] | None = None,
     removed: Mapping[str, tuple[float, str]] | None = None,
     reasons: Mapping[str, Any] | None = None,
+    veil: Veil = Veil(),  # noqa: B008 - frozen
 ) -> None:
-    """Write a build to a file, whole or not at all; the arguments are as in `SavedBuild`.
+    """Write a build to a file, whole or not at all; the arguments are as in `SavedBuild`, `veil` takes values out.
 
     Raises:
         UsageError: the file cannot be written.
@@ -75,17 +78,20 @@ def save_build(
     about = {"format": FORMAT, "id": id, "filename": frontend.filename, "metadata": dict(metadata)}
     if record is not None:
         about["record"] = record.to_json()
-    about |= {name: dict(given) for name, given in (("removed", removed), ("reasons", reasons)) if given}
+    definitions = [veil.definition(result.edge) for result in frontend.results]
+    veiled = {new: old for _, changed in definitions for new, old in changed.items()}
+    kept = (("removed", removed), ("reasons", reasons), ("veiled", veiled))
+    about |= {name: dict(given) for name, given in kept if given}
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("build.json", json.dumps(about, indent=1))
-        archive.writestr("events.jsonl", events_text(events))
+        archive.writestr("events.jsonl", events_text(veil.value(tuple(events))))
         if texts:
             archive.writestr("texts.json", json.dumps(texts))
         if frontend.source:
-            archive.writestr("Dockerfile", frontend.source)
-        for number, result in enumerate(frontend.results):
-            archive.writestr(f"definitions/{number}.pb", Definition.from_edge(result.edge).to_bytes())
+            archive.writestr("Dockerfile", veil.data(frontend.source))
+        for number, (definition, _) in enumerate(definitions):
+            archive.writestr(f"definitions/{number}.pb", definition)
     target = Path(path)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -144,6 +150,7 @@ def _read(archive: zipfile.ZipFile, path: str) -> SavedBuild:
         _words(json.loads(_entry(archive, "texts.json"))) if "texts.json" in names else {},
         {str(step): (float(when), str(said)) for step, (when, said) in dict(about.get("removed", {})).items()},
         reasons if isinstance(reasons := about.get("reasons", {}), dict) else {},
+        _words(about.get("veiled", {})),
     )
 
 

@@ -24,11 +24,10 @@ from bknb.events import (
     to_json,
 )
 from bknb.history.store import History
-from bknb.llb.marshal import Definition
+from bknb.llb.veil import Veil, looks_secret
 from bknb.protocols import FrontendResult, SolveRequest
 from bknb.record import Record, StepRecord, Use
 
-_SECRET: Final = re.compile("token|secret|passw|credential|auth|api_?key|private", re.IGNORECASE)
 _USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
 _HIDDEN: Final = "…"
 
@@ -84,8 +83,11 @@ class Recorder:
         error: str,
         cancelled: bool,
     ) -> None:
+        veil = Veil.of(request.opts)
+        events = veil.value(tuple(events))
+        source = veil.data(frontend.source)
         steps = step_records(events, results)
-        definition = _definition(request, frontend)
+        definition, veiled = _definition(request, frontend, veil)
         lines = events_text(events)
         head, dirty = git_state(request.origin.context)
         times = [event for event in events if isinstance(event, BuildEvent)]
@@ -104,7 +106,7 @@ class Recorder:
             context=_USERINFO.sub("", request.origin.context),
             git_head=head,
             git_dirty=dirty,
-            dockerfile=Digest.of(frontend.source) if frontend.source else "",
+            dockerfile=Digest.of(source) if source else "",
             definition=Digest.of(definition) if definition else "",
             events=Digest.of(lines),
             images=images_of(events),
@@ -113,11 +115,12 @@ class Recorder:
             runtime=self._runtime(),
             compressor=self._compressor,
             result=times[-1].result if times else "",
-            error=error,
+            error=veil.text(error),
             cancelled=cancelled,
             steps=steps,
+            veiled=veiled,
         )
-        texts = [text for text in (frontend.source, definition, lines) if text]
+        texts = [text for text in (source, definition, lines) if text]
         self._history.add(record, texts, uses_of(record))
 
 
@@ -194,13 +197,8 @@ def redact(opts: Mapping[str, str]) -> dict[str, str]:
     {'build-arg:API_TOKEN': '…', 'build-arg:V': '1', 'context': 'https://host/x'}
     """
     return {
-        name: _HIDDEN if _SECRET.search(name) else _USERINFO.sub("", value) for name, value in opts.items()
+        name: _HIDDEN if looks_secret(name) else _USERINFO.sub("", value) for name, value in opts.items()
     }
-
-
-def looks_secret(text: str) -> bool:
-    """Whether a text speaks of something that nobody but its owner should read."""
-    return _SECRET.search(text) is not None
 
 
 def target_of(request: SolveRequest) -> str:
@@ -239,9 +237,11 @@ def _git(folder: str, *words: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _definition(request: SolveRequest, frontend: FrontendResult) -> bytes:
+def _definition(
+    request: SolveRequest, frontend: FrontendResult, veil: Veil
+) -> tuple[bytes, Mapping[str, str]]:
     edge = frontend.results[0].edge if frontend.results else request.edge
-    return Definition.from_edge(edge).to_bytes() if edge is not None else b""
+    return veil.definition(edge) if edge is not None else (b"", {})
 
 
 def _versions(times: Sequence[BuildEvent]) -> dict[str, str]:

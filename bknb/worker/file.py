@@ -159,7 +159,8 @@ class _Run:
             base: Ref | None = tree.ref
         else:
             base = self._input(number, index)
-        mutable = await self.worker.refs.new(base, description=self.vertex.meta.name or "file operation")
+        name = self.worker.veil.text(self.vertex.meta.name)
+        mutable = await self.worker.refs.new(base, description=name or "file operation")
         self.stack.push_async_callback(mutable.discard)
         return _Tree(mutable)
 

@@ -34,7 +34,7 @@ class LayeringOperation:
         Raises:
             DefinitionError: an index that points nowhere.
         """
-        refs, name = self.worker.refs, self.vertex.meta.name
+        refs, name = self.worker.refs, self.worker.veil.text(self.vertex.meta.name)
         match self.op:
             case MergeOp(indexes):
                 return (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from bknb import keys
 from bknb.digest import Digest
 from bknb.errors import DefinitionError, UnsupportedError
 from bknb.llb import ops
+from bknb.llb.veil import Veil
 from bknb.llb.vertex import Vertex
 from bknb.platforms import Platform
 from bknb.protocols import CacheMap, Dep, Executor, Job, Operation, Ref, RefStore, Shim
@@ -75,6 +76,8 @@ class LocalWorker:
         self._sources: Mapping[str, Source] = {
             scheme: source for source in sources for scheme in source.schemes
         }
+        self.veil = Veil()
+        """Of all builds so far: what is not written down."""
         self._granted: dict[str, frozenset[str]] = {}
         self._cache_maps: dict[Digest, CacheMap] = {}
 
@@ -142,9 +145,10 @@ class LocalWorker:
         )
 
     @contextmanager
-    def granted(self, job: str, entitlements: frozenset[str]) -> Iterator[None]:
-        """Give a job entitlements for as long as the context lasts."""
+    def granted(self, job: str, entitlements: frozenset[str], veil: Veil = Veil()) -> Iterator[None]:  # noqa: B008 - frozen
+        """Give a job entitlements for as long as the context lasts; what it veils is not written down from now on."""
         self._granted[job] = entitlements
+        self.veil |= veil
         try:
             yield
         finally:
@@ -155,13 +159,24 @@ class LocalWorker:
         known = self._cache_maps.get(vertex.digest)
         if known is None:
             spec = keys.cache_map(vertex, self._platforms[0])
-            known = CacheMap(spec.digest, tuple(self._dep(dep) for dep in spec.deps), spec.plaintext)
+            told = self._told(vertex, spec)
+            deps = (self._dep(dep, text.paths) for dep, text in zip(spec.deps, told.deps, strict=True))
+            known = CacheMap(spec.digest, tuple(deps), told.plaintext)
             if len(self._cache_maps) >= _KEPT_MAPS:
                 self._cache_maps.clear()
             self._cache_maps[vertex.digest] = known
         return known
 
-    def _dep(self, spec: keys.DepSpec) -> Dep:
+    def _told(self, vertex: Vertex, spec: keys.CacheMapSpec) -> keys.CacheMapSpec:
+        """The cache map whose texts are written down: that of the op without what is veiled."""
+        if not self.veil.touches(vertex.data):
+            return spec
+        try:
+            return keys.cache_map(replace(vertex, op=self.veil.value(vertex.op)), self._platforms[0])
+        except DefinitionError:  # a definition inside of the op, of which bytes cannot be replaced
+            return replace(spec, plaintext="", deps=tuple(replace(dep, paths=()) for dep in spec.deps))
+
+    def _dep(self, spec: keys.DepSpec, paths: Sequence[str]) -> Dep:
         selectors = spec.content
 
         async def content(job: Job, ref: Ref | None) -> Digest:
@@ -176,5 +191,5 @@ class LocalWorker:
             spec.selector,
             content if selectors is not None else None,
             unpack if spec.preprocess else None,
-            "\0".join(spec.paths),
+            "\0".join(paths),
         )
