@@ -20,6 +20,7 @@ from bknb.errors import ExitError, SourceError
 from bknb.keys.resolved import Resolved
 from bknb.keys.source import GitSource, HttpSource, LocalSource, source_digest
 from bknb.llb import ops
+from bknb.llb.veil import Veil
 from bknb.llb.vertex import Vertex
 from bknb.oci.image import config_key, manifest_key
 from bknb.platforms import Platform
@@ -136,7 +137,7 @@ class LightWorker:
         self._prefix = prefix
         self._count = 0
 
-    def granted(self, job: str, entitlements: frozenset[str]) -> nullcontext[None]:
+    def granted(self, job: str, entitlements: frozenset[str], veil: Veil) -> nullcontext[None]:
         return nullcontext()
 
     def resolve(self, vertex: Vertex) -> LightOperation:
