@@ -255,5 +255,5 @@ def test_modes_are_those_of_a_checkout() -> None:
 
 def test_a_pattern_that_is_none_is_one_line(repository: Repository) -> None:
     """It is said of .dockerignore."""
-    with pytest.raises(SourceError, match=".dockerignore"):
+    with pytest.raises(SourceError, match="dockerignore"):
         ContextTree(Digests(repository), {}, ["[-]"])

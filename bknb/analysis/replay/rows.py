@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from difflib import SequenceMatcher
+from typing import Final
 
 from bknb.analysis.replay.compile import Step
 from bknb.analysis.replay.model import Row
 from bknb.record import StepRecord, pair
+
+ALIKE: Final = 0.5
+"""Share of an instruction that stays the same when it is edited."""
+MOST_COMPARED: Final = 400
 
 
 class Rows:
@@ -32,8 +38,9 @@ class Rows:
         now = _records(steps)
         found: dict[str, int] = {}
         for pairing in pair(self._before, now):
-            if pairing.before is not None and pairing.after is not None:
-                found[pairing.after.digest] = self._numbers[pairing.before.digest]
+            before, after = pairing.before, pairing.after
+            if before is not None and after is not None and (pairing.how != "likeness" or _edited(before, after)):
+                found[after.digest] = self._numbers[before.digest]
         taken = set(found.values())
         numbers: list[int] = []
         for step, record in zip(steps, now, strict=True):
@@ -63,6 +70,12 @@ class Rows:
         now = set(self._numbers.values())
         steps = [(number, self._newest[number]) for number in self._order]
         return self._order, [Row(s.stage, s.command, s.line, s.kind, number in now) for number, s in steps]
+
+
+def _edited(before: StepRecord, after: StepRecord) -> bool:
+    """Whether two instructions are alike in more than their keyword."""
+    old, new = (record.command.partition(" ")[2][:MOST_COMPARED] for record in (before, after))
+    return SequenceMatcher(None, old, new, autojunk=False).ratio() >= ALIKE
 
 
 def _records(steps: Sequence[Step]) -> list[StepRecord]:
