@@ -20,7 +20,6 @@ from bknb.record import StepRecord
 _OUTCOMES: Mapping[Foreseen, Outcome] = {
     Foreseen.RUN: Outcome.WOULD_RUN,
     Foreseen.UNKNOWN: Outcome.OPEN,
-    Foreseen.UNNEEDED: Outcome.SKIPPED,
     Foreseen.FAIL: Outcome.FAILED,
 }
 
@@ -103,7 +102,8 @@ def foresight(
         took = durations.find(digest, step.stage, step.kind, step.command or step.name) if runs else None
         steps.append(PlannedStep(step, verdict, took))
     seen = Seen.of(id, tuple(records.values()), said, edges, opts)
-    events = tuple(_shown(said, {one.step.digest: one for one in steps}))
+    rest = Outcome.CANCELLED if found.error is not None else Outcome.SKIPPED
+    events = tuple(_shown(said, {one.step.digest: one for one in steps}, rest))
     error = str(found.error) if found.error is not None else ""
     return Foresight(tuple(steps), _expected(steps, slots), error, events, seen)
 
@@ -119,8 +119,11 @@ def _expected(steps: Sequence[PlannedStep], slots: int | None) -> Expected:
     )
 
 
-def _shown(said: Sequence[Event], planned: Mapping[str, PlannedStep]) -> list[Event]:
-    """The events with what would become of each step; a step that would run lasts as long as it did before."""
+def _shown(said: Sequence[Event], planned: Mapping[str, PlannedStep], rest: Outcome) -> list[Event]:
+    """The events with what would become of each step; a step that would run lasts as long as it did before.
+
+    `rest` is said of steps that the build would not come to.
+    """
     shown: list[Event] = []
     last: dict[Digest, VertexEvent] = {}
     begun = 0.0
@@ -135,13 +138,13 @@ def _shown(said: Sequence[Event], planned: Mapping[str, PlannedStep]) -> list[Ev
                 last[event.digest] = event
             case _:
                 shown.append(event)
-    final = {digest: _final(event, planned[digest], begun) for digest, event in last.items()}
+    final = {digest: _final(event, planned[digest], begun, rest) for digest, event in last.items()}
     return [final.get(event.digest, event) if isinstance(event, VertexEvent) else event for event in shown]
 
 
-def _final(event: VertexEvent, one: PlannedStep, begun: float) -> VertexEvent:
-    outcome = _OUTCOMES.get(one.verdict.outcome)
-    if outcome is None:
+def _final(event: VertexEvent, one: PlannedStep, begun: float, rest: Outcome) -> VertexEvent:
+    outcome = _OUTCOMES.get(one.verdict.outcome, rest)
+    if one.verdict.outcome is Foreseen.CACHED:
         outcome = Outcome(one.verdict.by)
     timed = one.seconds is not None
     return dataclasses.replace(

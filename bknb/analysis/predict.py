@@ -77,7 +77,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Verdicts by vertex, inputs first, and the error that would end the build before anything ran."""
+    """Verdicts by vertex, inputs first.
+
+    Attributes:
+        verdicts: what would become of each.
+        error: that the build would end with because of a step that cannot begin. How far the others come until then is
+            a matter of time: those that would not be begun by themselves are told as not needed.
+    """
 
     verdicts: Mapping[Digest, Verdict] = field(default_factory=dict)
     error: StepError | None = None

@@ -119,6 +119,8 @@ class Plan:
         for one in self.steps:
             if one.verdict.outcome is Foreseen.UNKNOWN:
                 steps[one.step.digest] = _depends(one, by_digest)
+            elif one.verdict.outcome is Foreseen.FAIL:
+                steps[one.step.digest] = one.verdict.error
             elif one.verdict.outcome is not Foreseen.UNNEEDED:
                 steps[one.step.digest] = short.get(one.step.digest, "")
         causes = self.explanation.causes if self.explanation is not None else ()
@@ -212,7 +214,13 @@ def make_plan(
         sources = (parts.images, parts.local)
         facts.append(
             BuilderFacts(
-                session, sources, parts.local, parts.refs, parts.worker.hasher, shadow[0].note, frozenset(touched)
+                session,
+                sources,
+                parts.local,
+                parts.refs,
+                parts.worker.hasher,
+                shadow[0].note,
+                frozenset(touched),
             )
         )
         edges = [result.edge for result in compiled.frontend.results if result.edge is not None]
