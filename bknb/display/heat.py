@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Final
 
 from bknb.display import amounts
+from bknb.display.ansi import plain
 from bknb.display.model import State
 from bknb.display.palette import DARK_INK, DARK_SOFT_INK, GREY, INK, LANE, LOOKS, SANS, SOFT_INK
 from bknb.display.svg import fit, text_width
@@ -30,6 +31,15 @@ CACHED, RAN, OPEN, NONE = "cached", "ran", "open", ""
 """Values of a cell; `NONE` where a commit has no such step."""
 _MARKS: Final = {CACHED: "·", RAN: "█", OPEN: "?", NONE: " "}
 _LEVELS: Final = "·▁▂▃▄▅▆▇█"
+
+
+def shown(name: str) -> str:
+    r"""A name of anybody's on one line, without what would steer a terminal or break a document.
+
+    >>> shown("RUN a \\\n  b \x1b[31m\x00")
+    'RUN a \\\\ b'
+    """
+    return " ".join(plain(name).encode("utf-8", "replace").decode().split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +139,7 @@ class _Drawing:
         for stage, rows in self.heat.stages:
             height = 20 + len(rows) * ROW
             yield f'<rect class="lane" x="0" y="{y:g}" width="{self.width:g}" height="{height:g}" rx="8"/>'
-            yield f'<text class="l" x="10" y="{y + 14:g}">{html.escape(fit(stage or "build", LABELS - 20, 11))}</text>'
+            yield f'<text class="l" x="10" y="{y + 14:g}">{html.escape(fit(shown(stage) or "build", LABELS - 20, 11))}</text>'
             y += 18
             for row in rows:
                 yield from self._row(row, y)
@@ -137,7 +147,7 @@ class _Drawing:
             y += 6
 
     def _row(self, row: HeatRow, y: float) -> Iterator[str]:
-        keyword, _, rest = " ".join(row.name.split()).partition(" ")
+        keyword, _, rest = shown(row.name).partition(" ")
         room = LABELS - 24 - text_width(keyword + " ") * 1.08
         faded = " faded" if row.faded else ""
         yield (
@@ -191,10 +201,10 @@ class _Drawing:
         x = LABELS
         values = {value for row in self.heat.rows for value in row.cells}
         said = [(RAN, "r", "would have run"), (CACHED, "c", "cached"), (OPEN, "u", "known only at run time")]
-        shown = [(kind, words) for value, kind, words in said if value in values]
+        there = [(kind, words) for value, kind, words in said if value in values]
         if any(column.failed for column in self.heat.columns):
-            shown.append(("x", "cannot be built"))
-        for kind, words in shown:
+            there.append(("x", "cannot be built"))
+        for kind, words in there:
             yield f'<rect class="{kind}" x="{x:g}" y="{y - 10:g}" width="13" height="12" rx="2"/>'
             yield f'<text class="s" x="{x + 18:g}" y="{y:g}">{words}</text>'
             x += 18 + text_width(words, 11) + 18
@@ -205,7 +215,7 @@ class _Drawing:
 
 def text(heat: HeatMap, width: int = 100) -> list[str]:
     """The map as lines of at most `width` characters; where commits outnumber them, a character is several."""
-    names = min(max([len(_line(row)) for row in heat.rows], default=0), max(width // 3, 20))
+    names = min(max([len(_indent(row) + shown(row.name)) for row in heat.rows], default=0), max(width // 3, 20))
     costs = [_cost(row) for row in heat.rows]
     tail = max(map(len, costs), default=0)
     room = max(width - names - tail - 4, 10)
@@ -216,8 +226,8 @@ def text(heat: HeatMap, width: int = 100) -> list[str]:
     for row, cost in zip(heat.rows, costs, strict=True):
         if row.stage != stage:
             stage = row.stage
-            lines.append(f"[{stage}]" if stage else "")
-        name = amounts.cut(_line(row), names).ljust(names)
+            lines.append(f"[{amounts.cut(shown(stage), width - 2)}]" if stage else "")
+        name = f"{_indent(row)}{amounts.cut(shown(row.name), names - len(_indent(row)))}".ljust(names)
         cells = "".join(
             "×" if any(column.failed for column in heat.columns[at : at + each]) and each == 1 else _mark(row.cells[at : at + each])
             for at in range(0, count, each)
@@ -229,8 +239,8 @@ def text(heat: HeatMap, width: int = 100) -> list[str]:
     return [line for line in lines if line]
 
 
-def _line(row: HeatRow) -> str:
-    return ("  " if row.stage else "") + " ".join(row.name.split())
+def _indent(row: HeatRow) -> str:
+    return "  " if row.stage else ""
 
 
 def _cost(row: HeatRow) -> str:
@@ -258,9 +268,9 @@ def _ends(heat: HeatMap, room: int) -> str:
 def _key(heat: HeatMap, each: int) -> str:
     values = {value for row in heat.rows for value in row.cells}
     said = [(RAN, "█ would have run"), (CACHED, "· cached"), (OPEN, "? known only at run time")]
-    shown = [words for value, words in said if value in values]
+    there = [words for value, words in said if value in values]
     if any(column.failed for column in heat.columns) and each == 1:
-        shown.append("× cannot be built")
+        there.append("× cannot be built")
     if each > 1:
-        shown.append(f"a character is {each} commits: ▁ to ▇ is the share that would have run")
-    return "   ".join(shown)
+        there.append(f"a character is {each} commits: ▁ to ▇ is the share that would have run")
+    return "   ".join(there)

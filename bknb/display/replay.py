@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from bknb.display import amounts, heat
-from bknb.display.heat import HeatMap
+from bknb.display.ansi import plain
+from bknb.display.heat import HeatMap, shown
 from bknb.display.markup import PRE, QUIET, fold, image, words
 from bknb.display.model import State
 from bknb.display.palette import LOOKS, SANS
@@ -46,8 +47,21 @@ class ReplayView:
     notes: Sequence[str] = ()
 
 
+def _clean(view: ReplayView) -> ReplayView:
+    """Without what would steer a terminal or break a document; the map cleans its own names."""
+    moves = [
+        ReplayMove(
+            shown(move.title), shown(move.saved), [shown(one) for one in move.basis], shown(move.because),
+            [line[:1] + plain(line[1:]).encode("utf-8", "replace").decode() for line in move.diff],
+        )
+        for move in view.moves[:MOST_MOVES]
+    ]  # fmt: skip
+    return ReplayView(shown(view.strong), shown(view.headline), view.heat, moves, [shown(note) for note in view.notes])
+
+
 def render_html(view: ReplayView) -> str:
     """For a notebook that is saved: every style is written out where it stands."""
+    view = _clean(view)
     look = LOOKS[State.WOULD_RUN]
     picture = heat.svg(view.heat)
     alt = f"Heat map of {amounts.count(len(view.heat.columns), 'commit')} and {amounts.count(len(view.heat.rows), 'step')}"
@@ -57,7 +71,7 @@ def render_html(view: ReplayView) -> str:
         f'max-width:984px;padding:4px 2px"><div style="font-size:15px;margin:2px 0"><b>{words(view.strong)}</b> '
         f"{words(view.headline)}</div>"
         + image(picture, alt, 980)
-        + "".join(_move(move, look.line) for move in view.moves[:MOST_MOVES])
+        + "".join(_move(move, look.line) for move in view.moves)
         + (fold("Taken for granted", "", f'<div style="{QUIET}">{notes}</div>', opened=False) if notes else "")
         + "</div>"
     )
@@ -73,21 +87,22 @@ def _move(move: ReplayMove, line: str) -> str:
 
 
 def _diff(lines: Sequence[str]) -> str:
-    shown: list[str] = []
+    drawn: list[str] = []
     for line in lines[2:]:
         tint = {"+": LOOKS[State.RAN].veil, "-": LOOKS[State.FAILED].veil}.get(line[:1], "")
         if line.startswith("@@"):
-            shown += ["⋮"] if shown else []
+            drawn += ["⋮"] if drawn else []
         else:
-            shown.append(f'<span style="background:{tint}">{html.escape(line)}</span>' if tint else html.escape(line))
-    return f'<pre style="{PRE}">{chr(10).join(shown)}</pre>' if shown else ""
+            drawn.append(f'<span style="background:{tint}">{html.escape(line)}</span>' if tint else html.escape(line))
+    return f'<pre style="{PRE}">{chr(10).join(drawn)}</pre>' if drawn else ""
 
 
 def render_text(view: ReplayView, width: int = 100) -> str:
     """For a terminal."""
+    view = _clean(view)
     lines = [f"{view.strong} {view.headline}", ""]
     lines += heat.text(view.heat, width)
-    for move in view.moves[:MOST_MOVES]:
+    for move in view.moves:
         lines += ["", f"{move.title} {move.saved}"]
         lines += [f"  {one}" for one in move.basis]
         lines += [f"    {line}" for line in move.diff[2:] if not line.startswith("@@")]
