@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from bknb.analysis.causes import Cause, Explanation, Kind, StepReason
 from bknb.analysis.seen import Seen, uses
+from bknb.display.answer import Paragraph, Proof, as_text
 from bknb.record import StepRecord
 
 _SHORT = 60
+_MOST_PROOFS = 10
 _IGNORABLE = (
     ".git",
     "__pycache__",
@@ -192,29 +194,67 @@ def _lower_arg(cause: Cause, explanation: Explanation, after: Seen) -> str:
 
 def text(explanation: Explanation) -> str:
     """The whole answer as text: each cause, its proof, what it made run, what could be done."""
-    lines: list[str] = []
-    for causes, steps in grouped(explanation):
-        lines.append(f"{_group(causes)}: {_steps(steps)} ran")
-        for cause in causes[:10]:
-            lines += [f"  {line}" for line in proof(cause, alone=len(causes) == 1)]
-        lines += [f"  … and {len(causes) - 10} more files"] if len(causes) > 10 else []
-        lines += [f"  ✓ {_name(one.step)}" for one in steps[:8]]
-        lines += [f"  … and {len(steps) - 8} more steps"] if len(steps) > 8 else []
-        lines += [f"  hint: {said}" for said in dict.fromkeys(cause.hint for cause in causes if cause.hint)]
-    return "\n".join(lines)
+    return as_text(paragraphs(explanation))
 
 
-def proof(cause: Cause, *, alone: bool = True) -> list[str]:
-    """What shows it: the old value and the new, or lines of the difference."""
-    said = [] if alone else [phrase(cause)]
+def paragraphs(explanation: Explanation) -> list[Paragraph]:
+    """The answer for a build: the causes that made most steps run first."""
+    return [
+        Paragraph(
+            _group(causes), _subject(causes), f"{_steps(steps)} ran", _proofs(causes),
+            [_name(one.step) for one in steps], _hints(causes),
+        )
+        for causes, steps in grouped(explanation)
+    ]  # fmt: skip
+
+
+def about(explanation: Explanation, step: str) -> list[Paragraph]:
+    """The answer for one step, by its digest; hits are explained too."""
+    shown = {cause: cause for cause in explanation.causes}  # with differences and hints
+    for one in explanation.steps:
+        if one.step.digest == step:
+            roots = [shown.get(cause, cause) for cause in one.roots]
+            name = _name(one.step)
+            return [
+                Paragraph(
+                    f"{name}: {reason(one) or one.step.outcome}",
+                    name,
+                    "",
+                    _proofs(roots, alone=False),
+                    (),
+                    _hints(roots),
+                )
+            ]
+    return []
+
+
+def _hints(causes: Iterable[Cause]) -> list[str]:
+    return list(dict.fromkeys(cause.hint for cause in causes if cause.hint))
+
+
+def _proofs(causes: Sequence[Cause], *, alone: bool = True) -> list[Proof]:
+    """What shows some causes; one alone has been named already."""
+    found = []
+    for cause in causes[:_MOST_PROOFS]:
+        name = "" if alone and len(causes) == 1 else phrase(cause)
+        lines = tuple(proof(cause))
+        if name or lines:
+            found.append(Proof(name, lines))
+    if (more := len(causes) - _MOST_PROOFS) > 0:
+        found.append(Proof(f"… and {more} more"))
+    return found
+
+
+def proof(cause: Cause) -> list[str]:
+    """Lines of the difference, or the old value and the new."""
     if cause.diff:
-        return said + [f"  {line}" for line in cause.diff]
-    if cause.kind in (Kind.INSTRUCTION, Kind.IMAGE_MOVED):
-        said += [f"- {line}" for line in cause.before.splitlines()]
-        said += [f"+ {line}" for line in cause.after.splitlines()]
-    elif cause.kind is Kind.FILE_CONTENT:
-        said.append(f"{cause.before} → {cause.after}")
-    return said
+        return list(cause.diff)
+    if cause.kind in (Kind.INSTRUCTION, Kind.IMAGE_MOVED, Kind.GIT_COMMIT, Kind.HTTP_BODY):
+        return [
+            *(f"- {line}" for line in cause.before.splitlines()),
+            *(f"+ {line}" for line in cause.after.splitlines()),
+        ]
+    return [f"{cause.before} → {cause.after}"] if cause.kind is Kind.FILE_CONTENT else []
 
 
 def _group(causes: Sequence[Cause]) -> str:

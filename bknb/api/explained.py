@@ -17,7 +17,8 @@ from bknb.api.recorded import RecordedBuild, open_file
 from bknb.builder.local import LocalBuilder
 from bknb.cache.tombstones import Tombstones
 from bknb.digest import Digest
-from bknb.display.reasons import Reasons, answer
+from bknb.display.answer import Paragraph, as_html, as_text
+from bknb.display.reasons import Reasons
 from bknb.errors import BknbError, UsageError, did_you_mean
 from bknb.events import from_json
 from bknb.history import History
@@ -74,25 +75,15 @@ class Why:
         ]  # fmt: skip
         return pandas.DataFrame(rows, columns=["step", "stage", "cache", "why", "causes", "kinds", "digest"])
 
+    @property
+    def _paragraphs(self) -> list[Paragraph]:
+        return said.about(self.explanation, self.step) if self.step else said.paragraphs(self.explanation)
+
     def __repr__(self) -> str:
-        if self.step:
-            return "\n".join(_step_lines(self.explanation, self.step))
-        return said.text(self.explanation)
+        return as_text(self._paragraphs)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **_: Any) -> Mapping[str, str]:
-        return {"text/plain": repr(self), "text/html": answer(repr(self))}
-
-
-def _step_lines(explanation: Explanation, digest: str) -> Iterable[str]:
-    for one in explanation.steps:
-        if one.step.digest == digest:
-            yield f"{one.step.command or one.step.name}: {said.reason(one) or one.step.outcome}"
-            for cause in one.roots[:10]:
-                shown = next((other for other in explanation.causes if other == cause), cause)
-                yield f"  {said.phrase(shown)}"
-                yield from (f"    {line}" for line in said.proof(shown))
-                if shown.hint:
-                    yield f"    hint: {shown.hint}"
+        return {"text/plain": repr(self), "text/html": as_html(self._paragraphs)}
 
 
 def reasons(explanation: Explanation) -> Reasons:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bknb.digest import Digest
 from bknb.display import amounts
-from bknb.display.markup import PRE, words
+from bknb.display.markup import words
 
 SHORT: Final = 60
 """Characters of a cell."""
@@ -58,8 +58,3 @@ class Reasons:
             if found
             else words(amounts.cut(self.line, 400))
         )
-
-
-def answer(text: str) -> str:
-    """A whole answer, for a page."""
-    return f'<pre style="{PRE}">{words(text)}</pre>'

@@ -1,0 +1,33 @@
+"""An answer to "why" as text and as a page."""
+
+from __future__ import annotations
+
+from bknb.display.answer import MOST_STEPS, Paragraph, Proof, as_html, as_text
+
+ONE = Paragraph(
+    "src/a.py changed", "src/a.py", "2 steps ran", [Proof("", ("-<b>", "+$x"))], ["COPY . .", "RUN a"],
+    ["put .git in .dockerignore"],
+)  # fmt: skip
+
+
+def test_text_is_indented_below_each_title() -> None:
+    """Title, proof, steps, hint; a long list of steps is cut."""
+    assert as_text([ONE]).splitlines() == [
+        "src/a.py changed: 2 steps ran", "    -<b>", "    +$x", "  ✓ COPY . .", "  ✓ RUN a",
+        "  hint: put .git in .dockerignore",
+    ]  # fmt: skip
+    many = as_text([Paragraph("t", steps=[f"RUN {n}" for n in range(MOST_STEPS + 2)])])
+    assert many.endswith("… and 2 more steps")
+
+
+def test_a_page_shows_what_is_strong_and_escapes_the_rest() -> None:
+    """Lines that went and came are tinted; nothing of a file becomes a tag."""
+    page = as_html([ONE])
+    assert "<b>src/a.py</b> changed" in page and "2 steps ran" in page and "Hint: put .git" in page
+    assert "&lt;b&gt;" in page and page.count("background:rgba") >= 2
+    assert page.count("<details open") == 1
+
+
+def test_nothing_is_said_where_there_is_nothing() -> None:
+    """No paragraph, no page."""
+    assert as_html([]) == as_text([]) == ""
