@@ -24,20 +24,21 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from bknb.analysis.doubt import Doubts
 from bknb.analysis.shadow import PLANNED, ShadowStore
 from bknb.cache.contenthash import scratch_digest
 from bknb.digest import Digest
-from bknb.errors import StepError
+from bknb.errors import BknbError, StepError
 from bknb.events import Emit, Outcome
 from bknb.keys import CacheMapSpec, ContentSelector, DepSpec, cache_map
 from bknb.llb.ops import ExecOp, FileOp, Op, PassthroughOp, SourceOp
 from bknb.llb.vertex import Edge, Vertex
 from bknb.platforms import Platform
-from bknb.protocols import CacheMap, Dep, Job, Mounts, Operation, Ref, Session
+from bknb.protocols import CacheMap, CacheRecord, CacheSource, Dep, Job, Mounts, Operation, Ref, Session
 from bknb.solver import Solver
 from bknb.solver.graph import ActiveVertex
 from bknb.solver.job import Describe, describe
@@ -134,6 +135,7 @@ async def predict(
     session: Session,
     map_of: MapOf | None = None,
     ignore_cache: bool | Collection[Digest] = False,
+    cache_from: Sequence[CacheSource] = (),
     emit: Emit = lambda event: None,
     describe: Describe = describe,
 ) -> Prediction:
@@ -147,6 +149,7 @@ async def predict(
         session: what `facts` finds as ``job.session``; nothing else asks it.
         map_of: gives a vertex its cache map, if not `bknb.keys.cache_map`.
         ignore_cache: as `Solver.job` takes it.
+        cache_from: likewise; they are asked what they have, and nothing of it is brought.
         emit: takes the events of the build as it would go, those of steps without their output.
         describe: as `Solver.job` takes it.
     """
@@ -154,13 +157,22 @@ async def predict(
     error: StepError | None = None
     async with (
         Solver(worker, store) as solver,
-        solver.job("plan", session, emit, ignore_cache=ignore_cache, describe=describe) as job,
+        solver.job(
+            "plan",
+            session,
+            emit,
+            ignore_cache=ignore_cache,
+            describe=describe,
+            cache_from=[_Import(source, source.name) for source in cache_from],
+        ) as job,  # fmt: skip
     ):
         try:
             for ref in await job.solve_many(edges):
                 if ref is not None:
                     await ref.release()
         except StepError as raised:
+            if not isinstance(raised.cause, BknbError):
+                raise raised.cause from None
             error = raised
         return Prediction(_verdicts(job.graph, edges, store, worker.stood_in), error)
 
@@ -218,6 +230,36 @@ class _Nobodys:
     async def size(self) -> int:
         """Nothing is known."""
         return 0
+
+
+@dataclass(slots=True)
+class _Import:
+    """Another cache, of which nothing is brought."""
+
+    source: CacheSource
+    name: str
+    gone: set[str] = field(default_factory=set)
+
+    async def open(self) -> None:
+        """Bring its index here."""
+        await self.source.open()
+
+    def targets(self, key: str, input: int, output: int, digest: str, selector: str) -> frozenset[str]:
+        """Keys that a link leads to."""
+        return self.source.targets(key, input, output, digest, selector)
+
+    def records(self, key: str) -> tuple[CacheRecord, ...]:
+        """Results of a key, as though they could all be had."""
+        found = (record for record in self.source.records(key) if record.result not in self.gone)
+        return tuple(replace(record, load=partial(_promise, record.result)) for record in found)
+
+    def forget(self, result: str) -> None:
+        """It is not offered again."""
+        self.gone.add(result)
+
+
+async def _promise(result: str) -> Ref:
+    return _Nobodys(f"{PLANNED}{result}")
 
 
 @dataclass(frozen=True, slots=True)
