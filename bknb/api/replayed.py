@@ -217,7 +217,10 @@ def options_of(found: argparse.Namespace) -> ReplayOptions:
         opts["target"] = found.target
     if found.platform:
         opts["platform"] = found.platform
-    platform = Platform.parse(found.platform) if found.platform else None
+    try:
+        platform = Platform.parse(found.platform) if found.platform else None
+    except ValueError as error:
+        raise UsageError(f"--platform {error}") from None
     return ReplayOptions(found.context, found.file, found.commits, tuple(found.rev), opts, platform)
 
 
