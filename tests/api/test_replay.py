@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bknb.analysis.replay import Repository
+from bknb.analysis.replay.moves import apply, find
 from bknb.api import Build, Client, Preferences, disk_usage, history, replay
 from bknb.api.replayed import Replay, parse_replay
 from bknb.cli import main
@@ -194,3 +196,53 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     for words in (["--nope"], ["-o", "x.txt", "--format", "json"], ["-o", str(tmp_path / "x.png"), str(folder)]):
         assert main(["replay", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+NPM = """\
+FROM busybox AS node
+RUN printf '#!/bin/sh\\nmkdir -p node_modules && cat package.json package-lock.json > node_modules/all\\n' > /bin/npm && chmod +x /bin/npm
+FROM node
+ARG SHA=none
+WORKDIR /app
+COPY . .
+RUN npm ci
+RUN cat src/a > /out
+RUN echo $SHA > /sha
+"""
+
+
+def test_savings_are_what_real_builds_save(client: Client, tmp_path: Path) -> None:
+    """Built as it was and as it is proposed, each step runs as often as was said, and the files are the same."""
+    files = {"Dockerfile": NPM, "package.json": '{"name":"a"}', "package-lock.json": "{}", "src/a": "1", ".dockerignore": ".git\nDockerfile\nREADME.md\n"}
+    edits = [{}, {"src/a": "2"}, {"src/a": "3"}, {"package.json": '{"name":"b"}'}, {"README.md": "2"}, {"src/a": "4"}]
+    states = []
+    for number, edit in enumerate(edits):
+        files = {**files, **edit}
+        states.append((f"commit {number}", {path: ("100644", text.encode()) for path, text in files.items()}))
+    folder, work = tmp_path / "r", tmp_path / "work"
+    make(folder, states)
+    found = replay(str(folder), "--build-arg", "SHA={commit}", client=client)
+    best = found.reorderings[0]
+    assert best.title == "Both changes together" and (best.commits, best.of) == (6, 6)
+    with Repository(str(folder)) as repository:
+        newest = repository.files(repository.commits(1)[0])
+        content = {path: repository.content(blob, 1000) or b"" for path, blob in newest.items()}
+        read = {blob: content[path] for path, blob in newest.items()}.__getitem__
+        changed = NPM.encode()
+        for move in find(changed, newest, read):
+            changed = apply(move.name, changed, newest, read)
+    said = {change.command: (change.before, change.after) for change in best.changes}
+    assert said["RUN npm ci"] == (6, 2) and said["RUN cat src/a > /out"] == (6, 5)
+    ran = {text: Counter[str]() for text in (NPM.encode(), changed)}
+    left: dict[bytes, list[list[str]]] = {text: [] for text in ran}
+    ids = git(folder, "rev-list", "--reverse", "main").decode().split()
+    git(folder, "worktree", "add", "-q", "--detach", str(work), ids[0])
+    for text, counts in ran.items():
+        for id in ids:
+            git(work, "checkout", "--detach", "-q", id)
+            build = client.build(parse(["--build-arg", f"SHA={id}", str(work)], cell=False), dockerfile=text)
+            counts.update(step.command for step in build.steps if step.outcome == "ran" and step.command)
+            left[text].append([build.files.text(path) for path in ("/app/node_modules/all", "/app/src/a", "/out", "/sha")])
+    assert left[NPM.encode()] == left[changed]
+    before, after = ran.values()
+    assert {command: (before[command], after[command]) for command in said} == said
