@@ -95,8 +95,8 @@ def reasons(explanation: Explanation) -> Reasons:
 # --- from records to an answer ------------------------------------------------------------------------------
 
 
-def baseline(client: Client, after: Seen, target: str) -> Seen | None:
-    """The last build of the same cell or target that has something in common with a build."""
+def baseline(client: Client, after: Seen, target: str | None) -> Seen | None:
+    """The last build of the same cell or target, or of any for None, that has something in common with a build."""
 
     def look(history: History) -> Seen | None:
         failed: Record | None = None

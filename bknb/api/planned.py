@@ -239,6 +239,7 @@ def make_plan(
     found = client.call(look)
     notes = _notes(touched, facts[0])
     before = explained.baseline(client, found.seen, target_of(request))
+    before = before or explained.baseline(client, found.seen, None)
     if before is None:
         return Plan(found, None, notes)
 

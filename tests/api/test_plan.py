@@ -177,7 +177,7 @@ def test_a_touched_file_has_to_be_there(client: Client, app: Path, name: str) ->
 
 def test_what_if_an_argument_were_another(client: Client, app: Path) -> None:
     """The steps below the argument would run, and the plan says why; no content is in doubt above them."""
-    build(client, app, "--target", "build")
+    build(client, app)
     found = plan(client, app, "--build-arg", "V=2", "--target", "build")
     assert [one.step.command for one in found.misses] == [
         "RUN wc -l src/* > lines.txt",
