@@ -19,7 +19,7 @@ from bknb.analysis.causes import counts
 from bknb.analysis.words import phrase, reason, sentence, short, text
 from tests.analysis.light import LightFile, World
 from tests.analysis.machine import LightBuilder, LightRemote
-from tests.analysis.mutations import MUTATIONS, TOGETHER, Trial, Walk
+from tests.analysis.mutations import FILE_ADDRESS, MUTATIONS, TOGETHER, Trial, Walk
 
 TRIALS = 20
 """Trials of one walk."""
@@ -75,6 +75,27 @@ async def test_hits_say_where_they_are_from(tmp_path: Path) -> None:
         told = {one.step.command: (reason(one), short(one)) for one in second.steps}
         assert told["RUN check 0"] == ("same definition, same input", "")
         assert told["COPY src src"] == ("same files", "") and not second.causes and sentence(second) == ("", "")
+
+
+async def test_the_same_files_cut_a_cause_off(tmp_path: Path) -> None:
+    """A step that stands on a copy of what came out the same is not counted under what changed above that."""
+    text = (
+        "FROM base AS a\nRUN generate {0}\nADD {1} /data/\nFROM base\n"
+        "COPY --from=a /data /data\nRUN pack {0}\n"
+    )
+    world = World(bodies={FILE_ADDRESS: b"x"})
+    async with LightBuilder(world, tmp_path) as builder:
+        first = await builder.build(text.format(1, FILE_ADDRESS))
+        second = await builder.build(text.format(2, FILE_ADDRESS))
+        third = await builder.build(text.format(3, FILE_ADDRESS).replace("/data /data", "/data /elsewhere"))
+        found, edited = builder.explain(first, second), builder.explain(second, third)
+    (cause,) = [cause for cause in edited.causes if cause.subject == "RUN generate 3"]
+    assert "COPY" not in " ".join(one.step.command for one in edited.made_run(cause))
+    ran = {cause.subject: [one.step.command for one in found.made_run(cause)] for cause in found.causes}
+    assert ran == {"RUN generate 2": ["RUN generate 2", f"ADD {FILE_ADDRESS} /data/"], "RUN pack 2": ["RUN pack 2"]}
+    (copy,) = [one for one in found.steps if one.step.command.startswith("COPY")]
+    assert copy.step.outcome == "content"
+    assert reason(copy) == short(copy) == "same files, although RUN generate 2 changed"
 
 
 @pytest.mark.slow
