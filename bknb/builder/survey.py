@@ -77,7 +77,7 @@ def _survey(parts: Parts, shelf: Sequence[_Shelved], held: set[str]) -> Survey:
     ]  # fmt: skip
     with closing(RecordTable(Path(parts.settings.root) / "refs" / f"{parts.snapshotter.name}.db", "")) as table:
         records = {record.id: record for record in table.all()}
-        digests = table.digests()
+        digests, parents = table.digests(), table.parents()
     named = _named(shelf, records, digests)
     facts = []
     for record in records.values():
@@ -86,7 +86,7 @@ def _survey(parts: Parts, shelf: Sequence[_Shelved], held: set[str]) -> Survey:
         facts.append(
             Fact(
                 record.id, record.type, size, record.created, record.used, record.uses, record.description,
-                tuple(dict.fromkeys(parent for parent in record.parents if parent is not None)),
+                tuple(parents.get(record.id, ())),
                 record.kind == "folder", record.id in held, named.get(record.id, ""),
             )
         )  # fmt: skip

@@ -242,6 +242,18 @@ class RecordTable:
             found.setdefault(id, []).append(Digest(digest))
         return found
 
+    def stand_on(self, id: str, other: str) -> None:
+        """A record needs another to stay, beside those that it was made from."""
+        with transaction(self._db) as db:
+            db.execute("INSERT OR IGNORE INTO parent VALUES (?, ?)", (id, other))
+
+    def parents(self) -> dict[str, list[str]]:
+        """The ids of what every record stands on, of those that stand on something."""
+        found: dict[str, list[str]] = {}
+        for child, parent in self._db.execute("SELECT child, parent FROM parent"):
+            found.setdefault(child, []).append(parent)
+        return found
+
     def children(self, id: str) -> list[str]:
         """Ids of the records that stand on this one."""
         return [child for (child,) in self._db.execute("SELECT child FROM parent WHERE parent = ?", (id,))]

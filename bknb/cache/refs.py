@@ -250,6 +250,9 @@ class DiskRefStore:
             return self.hold(found[0]) if found else None
         return self._derive("merge", tuple(found), description)
 
+    def share(self, ref: Ref, lender: Ref) -> None:
+        self.records.stand_on(ref.id, lender.id)
+
     async def diff(self, lower: Ref | None, upper: Ref | None, *, description: str) -> StoredRef | None:
         if upper is None or lower is None:
             return self.hold(upper.id) if upper is not None else self._erase(lower, description)

@@ -235,6 +235,9 @@ class RefStore(Protocol):
 
     async def diff(self, lower: Ref | None, upper: Ref | None, *, description: str) -> Ref | None: ...
 
+    def share(self, ref: Ref, lender: Ref) -> None:
+        """A result has files of another, which therefore stays as long as it."""
+
     async def layers(
         self, ref: Ref | None, compression: Compression, *, progress: Progress | None = None
     ) -> tuple[LayerBlob, ...]:

@@ -24,6 +24,7 @@ from bknb.shim.server import Context, Failure
 
 if TYPE_CHECKING:
     from bknb.patterns import MatchInfo, PatternMatcher
+    from bknb.shim.grafting import Graft
 
 CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
@@ -57,6 +58,14 @@ class Rules:
         self.exclude: PatternMatcher | None = None
         self.replace = False
         self.digests = False
+
+
+    @property
+    def plain(self) -> bool:
+        """Everything of a folder that belongs to 0:0 is copied as it is."""
+        return self.owner in (None, (0, 0)) and (self.mode, self.time) == (None, None) and not (
+            self.include or self.exclude or self.digests
+        )
 
 
 class Folder:
@@ -97,7 +106,10 @@ class Copier:
         self._context = context
         self._rules = rules
         self._root = target_root
+        self.graft: Graft | None = None
+        """Where new folders may be left empty, to be filled with links."""
         self._links: dict[tuple[int, int], str] = {}
+        self._source = ""
         self._me = (os.geteuid(), os.getegid())
         self._owners = context.server.owners
         self._exact = isinstance(self._owners, owners.OnDisk)
@@ -109,6 +121,7 @@ class Copier:
             Failure: PathError, as BuildKit words it.
         """
         above, name = beneath.split(source)
+        self._source = source.rstrip("/")
         directory = beneath.open(source_root, above, _DIRECTORY)
         try:
             found = os.stat(name or ".", dir_fd=directory, follow_symlinks=False)
@@ -148,7 +161,8 @@ class Copier:
                 created = self._make_directory(directory, name, folder.path)
             folder.target = beneath.child(directory, name, _DIRECTORY) if name else os.dup(directory)
             folder.empty = created or _is_empty(folder.target)
-            self._entries(folder, "", None, None)
+            if not (created and self._is_grafted("", folder.path)):
+                self._entries(folder, "", None, None)
             if created:
                 self._describe(directory, name, folder, truth)
             self._set_time(folder.target, found)
@@ -195,13 +209,18 @@ class Copier:
                 self._make_room(above.target, name, directory_comes=True)
                 folder.empty = self._make_directory(above.target, name, folder.path)
                 folder.target = beneath.child(above.target, name, _DIRECTORY)
-            # Not `*infos`: such a call takes C stack, of which Python 3.12 has little.
-            self._entries(folder, path, infos[0], infos[1])
+            if not (folder.empty and self._is_grafted(path, folder.path)):
+                # Not `*infos`: such a call takes C stack, of which Python 3.12 has little.
+                self._entries(folder, path, infos[0], infos[1])
             if take:
                 self._describe(above.target, name, folder, self._owners.state(above.source, name, found))
                 self._set_time(folder.target, found)
         finally:
             folder.close()
+
+    def _is_grafted(self, below: str, target: str) -> bool:
+        """Whether a new folder is left empty here, since its files will be linked."""
+        return self.graft is not None and self.graft.offer(f"{self._source}/{below}", target)
 
     def _need(self, folder: Folder) -> None:
         """Make a directory, and those above it, that was only passed through until now."""

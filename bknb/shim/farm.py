@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bknb import beneath
 from bknb.shim.marks import Marks
@@ -60,6 +60,8 @@ class Farm:
         self._copier = Copier(target)
         self._place = self._copier.copy if copying else self._link
         self._directories: list[tuple[str, int]] = []  # (path, layer with its metadata), outermost first
+        self.inodes = 0
+        self.bytes = 0  # of the directories that `finish` finished
 
     def _link(self, source: int, name: str, target: int, path: str) -> None:
         try:
@@ -81,6 +83,9 @@ class Farm:
             self._directories.append((path, roots[0]))
             target = beneath.open(self._target, path, DIRECTORY)
             try:
+                if len(roots) == 1 and not below:
+                    todo += [(child, roots, below, False) for child in self._lay(roots[0], target, path)]
+                    continue
                 with Level(roots, path, self._marks) as level, Level(below, path, self._marks) as under:
                     if (covers or level.opaque) and below:
                         self._marks.make_opaque(target)
@@ -100,6 +105,21 @@ class Farm:
                             self._place(found.fd, name, target, f"{path}/{name}")
             finally:
                 os.close(target)
+
+    def _lay(self, root: int, target: int, path: str) -> list[str]:
+        """One directory of one layer, with nothing below it to hide; the paths of those in it, made and empty."""
+        folders = []
+        source = beneath.open(root, path, DIRECTORY)
+        try:
+            for name, entry in self._marks.listing(source).entries.items():
+                if entry.is_dir(follow_symlinks=False):
+                    os.mkdir(name, 0o700, dir_fd=target)
+                    folders.append(f"{path}/{name}".lstrip("/"))
+                else:
+                    self._place(source, name, target, f"{path}/{name}")
+        finally:
+            os.close(source)
+        return folders
 
     def difference(self, lower: Sequence[int], upper: Sequence[int]) -> None:
         """Lay down what the stack `upper` has over the stack `lower`."""
@@ -159,6 +179,8 @@ class Farm:
                 target = beneath.open(self._target, path, DIRECTORY)
                 try:
                     copy_metadata(source, target, os.fstat(source))
+                    self.inodes += 1
+                    self.bytes += os.fstat(target).st_blocks * 512
                 finally:
                     os.close(target)
             finally:
@@ -201,9 +223,14 @@ def directory_roots(stack: Sequence[int], path: str, marks: Marks) -> list[int]:
     return roots
 
 
-def measure(layer: int, marks: Marks, check: Check) -> Made:
-    """What a layer directory holds; a file with several names counts once."""
-    made, seen = Made(), set()
+def measure(
+    layer: int, marks: Marks, check: Check, linked: Mapping[str, tuple[int, int]] | None = None
+) -> Made:
+    """What a layer directory holds; a file with several names counts once.
+
+    `linked` are directories without marks whose inodes and bytes are known: path -> (inodes, bytes).
+    """
+    made, seen, linked = Made(), set(), linked or {}
     root = os.fstat(layer)
     made.plain = (root.st_mode & 0o7777, root.st_uid, root.st_gid) == (0o755, 0, 0)
     made.plain = made.plain and all(marks.own_xattr(key) for key in os.listxattr(layer))
@@ -213,6 +240,12 @@ def measure(layer: int, marks: Marks, check: Check) -> Made:
             made.opaque.append(path.strip("/"))
         made.inodes += 1
         made.bytes += os.fstat(fd).st_blocks * 512
+        if linked:
+            known = [e for e in entries if f"{path}/{e.name}".strip("/") in linked]
+            for entry in known:
+                entries.remove(entry)
+                made.inodes += linked[f"{path}/{entry.name}".strip("/")][0]
+                made.bytes += linked[f"{path}/{entry.name}".strip("/")][1]
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 continue

@@ -11,12 +11,15 @@ import stat as modes
 from base64 import b64decode
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bknb import beneath
 from bknb.shim import mounts, users, wildcards
 from bknb.shim.copying import Copier, Owner, Rules, target_of
 from bknb.shim.server import Context, Failure
+
+if TYPE_CHECKING:
+    from bknb.shim.grafting import Graft
 
 DEFAULT_MODE = 0o755  # of directories that a copy needs (fsutil/copy/copy.go)
 
@@ -30,6 +33,15 @@ class Trees:
         self._stack = stack
         self._open: dict[Any, int] = {}
         self.owners = context.server.owners
+        self.grafts: list[Graft] = []
+
+    def graft(self, source: int, target: int) -> Graft | None:
+        """Where a copy may link instead; it is laid when all trees are closed."""
+        from bknb.shim.grafting import Graft
+
+        graft = Graft.between(self._trees[source], self._trees[target], self._context.server.entered.tier)
+        self.grafts += [graft] if graft is not None else []
+        return graft
 
     def root(self, tree: int | dict[str, str] | None) -> int:
         """A descriptor of a tree's root: by index, or ``{"directory": PATH}``; None is an empty tree."""
@@ -53,8 +65,12 @@ def apply(
     class in `bknb.llb.ops`; owners are ``{"user": ..., "group": ...}``, each None, ``{"id": N}`` or
     ``{"name", "tree"}``. With ``"digests": True`` a copy tells the sha256 of each file.
 
+    With ``"links": True`` a copy, which has to be the last action, may link to its source's files, whose owner is 0:0
+    (`bknb.shim.grafting`).
+
     Returns:
-        For each action ``files``, ``bytes`` and ``digests``: pairs of path and hex.
+        For each action ``files``, ``bytes``, ``digests``: pairs of path and hex, ``linked``, if folders
+        were linked: how many.
 
     Raises:
         Failure: PathError.
@@ -71,6 +87,10 @@ def apply(
                 done.append(perform(context, opened, action))
             except FileNotFoundError as error:
                 raise Failure("PathError", _not_found(action, error)) from None
+    for graft in opened.grafts:
+        graft.lay(context.check)
+        if graft.linked:
+            done[-1]["linked"] = graft.linked
     return done
 
 
@@ -272,6 +292,8 @@ def _copy(context: Context, trees: Trees, action: dict[str, Any]) -> dict[str, A
                 return _result(0)
             raise Failure("PathError", f'"{src}": not found')
     copier = Copier(context, rules, target)
+    if action.get("links") and rules.plain and len(found) == 1:
+        copier.graft = trees.graft(action["source"], action["target"])
     for path in found:
         if action["attempt_unpack"]:
             from bknb.shim import archives

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bknb import beneath
-from bknb.shim import farm
+from bknb.shim import farm, grafting
 from bknb.shim.marks import marks_of
 from bknb.shim.mounts import Mounts, open_tree
 from bknb.shim.same import copy_metadata
@@ -59,14 +59,16 @@ def seal(context: Context, fds: list[int], *, path: str, lower: Sequence[str], m
     """
     _remove(f"{path}/work")
     spelling = marks_of(marks)
+    linked = grafting.noted(path)
     with Roots([f"{path}/fs"]) as ((layer,),):
-        made = farm.measure(layer, spelling, context.check)
+        made = farm.measure(layer, spelling, context.check, linked)
         if made.opaque:
             with Roots(lower) as (stack,):
                 for opaque in made.opaque:
                     farm.expand(layer, stack, opaque, spelling)
-            made = farm.measure(layer, spelling, context.check)
-        return made.to_dict()
+            made = farm.measure(layer, spelling, context.check, linked)
+    grafting.settled(path)
+    return made.to_dict()
 
 
 def flatten(

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from bknb.cache.contenthash import Entry, Tree, scratch_digest
-from bknb.cache.listing import Listing
+from bknb.cache.listing import MAX_FILES, Listing
 from bknb.digest import Digest
 from bknb.keys import ContentSelector
 from bknb.protocols import Ref, Shim
@@ -42,6 +42,10 @@ class ContentHasher:
         self._trees: OrderedDict[str, Tree] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
 
+    def came_with_hashes(self, ref: Ref) -> bool:
+        """Whether a result is a context: the hashes of its files are known from when they were copied."""
+        return self._known(ref) is not None
+
     async def digest(self, ref: Ref | None, selectors: Sequence[ContentSelector]) -> Digest:
         """The content key of an input; no selectors mean the whole of it.
 
@@ -69,7 +73,7 @@ class ContentHasher:
     def _digest(self, tree: Tree, selectors: Sequence[ContentSelector]) -> Digest:
         """The key, and for who asks later why it is another: which files it stands for."""
         digest = tree.digest(selectors)
-        self._note(digest, lambda: Listing.of(tree.files(selectors)).to_text())
+        self._note(digest, lambda: Listing.of(tree.files(selectors, MAX_FILES + 1)).to_text())
         return digest
 
     async def _list(self, ref: Ref) -> Tree:

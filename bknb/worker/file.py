@@ -106,6 +106,7 @@ class _Run:
         self.mounted: list[Mounts] = []
         self.actions: list[dict[str, Any]] = []
         self.final: set[int] = set()
+        self.lender: Ref | None = None
 
     async def plan(self, number: int, action: Any, shared: bool) -> None:
         if action.action is None:
@@ -121,24 +122,31 @@ class _Run:
             source = None if ref is None else self._index(await ref.mounts())
             if ref is None:
                 source = self._index(await self._nothing())
+            elif shared and self.worker.hasher.came_with_hashes(ref):
+                self.lender = ref
         self.actions.append(await self._json(action.action, target, source))
         if shared:
+            self.actions[-1]["links"] = self.lender is not None  # nothing else writes to this tree
             self.final.add(number)
             await self.flush()
 
     async def flush(self) -> None:
         """Have the planned actions done, and commit what is needed as it is."""
+        lender, self.lender = self.lender, None
         if self.actions:
             actions, self.actions = self.actions, []
             trees, self.mounted = self.mounted, []
-            await self.worker.shim.call(
+            done = await self.worker.shim.call(
                 "files.apply", trees=[[m.to_json() for m in tree] for tree in trees], actions=actions
             )
+            lender = lender if done[-1].get("linked") else None
         for number in self.final:
             tree = self.trees[number]
             if tree.ref is None:
                 tree.ref = await tree.mutable.commit()
                 self.stack.push_async_callback(tree.ref.release)
+                if lender is not None:
+                    self.worker.refs.share(tree.ref, lender)
         self.final.clear()
 
     async def result(self, number: int) -> Ref:
