@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from bknb.analysis import Cause, Kind
 from bknb.api import Build, Client, OpenedBuild, Preferences
 from bknb.api.explained import Why, ask, text_diff
+from bknb.api.recorded import open_file
 from bknb.builder.local import LocalBuilder
 from bknb.cache.tombstones import Tombstone
 from bknb.content.store import DiskContentStore
@@ -308,10 +310,11 @@ def remove(client: Client, build: Build, step: str, *, forget: bool, rule: str =
     async def act(builder: LocalBuilder) -> None:
         for id in ids:
             assert await builder.parts.refs.remove(id)
+            keys = builder.parts.store.keys_of(id)
             if forget:
                 builder.parts.store.forget(id)
             if rule:
-                builder.parts.tombstones.add([Tombstone(id, 0.0, rule, "regular", "", 1)])
+                builder.parts.tombstones.add([Tombstone(id, time.time(), rule, "regular", "", 1, keys)])
 
     client.call(act)
 
@@ -321,12 +324,17 @@ def remove(client: Client, build: Build, step: str, *, forget: bool, rule: str =
     [(True, "", Kind.GONE), (True, "rule 1", Kind.EVICTED), (False, "", Kind.BLOB_MISSING)],
 )
 def test_a_result_that_is_gone_is_told_from_a_change(
-    shared: Client, app: Path, forget: bool, rule: str, kind: Kind
+    shared: Client, app: Path, tmp_path: Path, forget: bool, rule: str, kind: Kind
 ) -> None:
-    """Nothing changed, and a step ran all the same: it is said what became of its result, as far as that is known."""
+    """Nothing changed, and a step ran all the same: it is said what became of its result, elsewhere too."""
     text = f"FROM busybox\nRUN echo {app} > /f\n"
-    remove(shared, build(shared, app, text), f"RUN echo {app} > /f", forget=forget, rule=rule)
+    first = build(shared, app, text)
+    remove(shared, first, f"RUN echo {app} > /f", forget=forget, rule=rule)
     again = build(shared, app, text)
+    for name, made in (("first", first), ("again", again)):
+        made.save(tmp_path / f"{name}.bknb")
+    opened = [open_file(tmp_path / f"{name}.bknb") for name in ("first", "again")]
+    assert told_of(opened[1].why(against=opened[0])) == told(again)
     (cause,) = again.why().causes
     assert cause.kind == kind
     assert ("evicted on" in repr(again.why()) and "by rule 1" in repr(again.why())) == bool(rule)
