@@ -19,7 +19,7 @@ from bknb.cache.contenthash import Entry, Tree
 from bknb.cache.listing import Listing
 from bknb.cache.refs import DiskRefStore
 from bknb.digest import Digest
-from bknb.errors import PathError, SourceError
+from bknb.errors import PathError, SourceError, UnsupportedError
 from bknb.keys import ContentSelector
 from bknb.keys.source import LocalSource
 from bknb.llb.ops import SourceOp
@@ -97,11 +97,14 @@ class BuilderFacts:
 
     async def keys(self, vertex: Vertex, job: Job) -> AsyncIterator[CacheMap]:
         """As a build is given them; a registry is asked for names and documents."""
-        scheme = _source(vertex).identifier.partition("://")[0]
-        for source in self.sources:
-            if scheme in source.schemes:
-                async for cache_map in source.cache_maps(vertex, job):
-                    yield cache_map
+        identifier = _source(vertex).identifier
+        found = [one for one in self.sources if identifier.partition("://")[0] in one.schemes]
+        if not found:
+            raise UnsupportedError(
+                f"sources like {identifier[:80]} are not there yet: images and local folders are"
+            )
+        async for cache_map in found[0].cache_maps(vertex, job):
+            yield cache_map
 
     async def content(
         self, vertex: Vertex, result: str, selectors: Sequence[ContentSelector]

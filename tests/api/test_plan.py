@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bknb import llb
 from bknb.analysis.predict import Foreseen
 from bknb.api import Build, Client, disk_usage, history
 from bknb.api.planned import Plan
@@ -229,6 +230,20 @@ def test_what_cannot_be_compiled_is_one_error(client: Client, app: Path) -> None
         plan(client, app, text="FROM busybox\nRNU x\n")
     with pytest.raises(DockerfileError, match="nosuchimage:latest: not found"):
         plan(client, app, text="FROM nosuchimage\n")
+
+
+def test_a_graph_made_in_python_is_planned_too(client: Client) -> None:
+    """LLB without a Dockerfile; a source that this builder does not have would fail."""
+    options = parse(["--plan", "-"], cell=False)
+    graph = llb.image("busybox").run(["touch", "/x"]).edge()
+    found = client.plan(options, edge=graph, llb=True)
+    assert [one.verdict.outcome for one in found.steps] == [Foreseen.RUN, Foreseen.RUN]
+    client.build(parse(["-"], cell=False), edge=graph, llb=True)
+    assert {one.verdict.outcome for one in client.plan(options, edge=graph, llb=True).steps} == {
+        Foreseen.CACHED
+    }
+    odd = client.plan(options, edge=llb.git("https://git.example/x.git").edge(), llb=True)
+    assert odd.steps[0].verdict.outcome is Foreseen.FAIL and "are not there yet" in odd.foresight.error
 
 
 # --- fail on miss -----------------------------------------------------------------------------------------------
