@@ -330,7 +330,7 @@ def _heat(found: core.Replay) -> HeatMap:
 
 
 def _move(one: Reordering) -> ReplayMove:
-    time = f", {amounts.seconds(one.seconds)}" if one.seconds else ""
+    time = f"{amounts.seconds(one.seconds)}: " if one.seconds else ""
     basis = [_basis(change) for change in one.changes[:6]]
     if len(one.changes) > 6:
         basis.append(f"and {len(one.changes) - 6} more instructions")
@@ -338,7 +338,7 @@ def _move(one: Reordering) -> ReplayMove:
         basis.append("No earlier durations of these instructions are known: counted in runs")
     if one.commits < one.of:
         basis.append(f"The change is possible in {one.commits} of {one.of} commits; the others are as they were")
-    saved = f"would have saved {amounts.count(one.runs, 'run')} in {amounts.count(one.of, 'commit')}{time}"
+    saved = f"would have saved {time}{amounts.count(one.runs, 'run')} in {amounts.count(one.of, 'commit')}"
     return ReplayMove(one.title, saved, basis, one.because, one.diff)
 
 

@@ -19,7 +19,7 @@ from bknb.display.model import State
 from bknb.display.palette import DARK_INK, DARK_SOFT_INK, GREY, INK, LANE, LOOKS, SANS, SOFT_INK
 from bknb.display.svg import fit, text_width
 
-WIDTH, LABELS, COSTS, ROW, HEAD, AXIS, LEGEND = 980.0, 292.0, 128.0, 20.0, 22.0, 40.0, 26.0
+WIDTH, LABELS, COSTS, ROW, HEAD, AXIS, LEGEND = 980.0, 292.0, 128.0, 20.0, 22.0, 31.0, 26.0
 _CELL: Final = 15.0
 _GAP_ABOVE: Final = 6.0
 """Cells wider than this many pixels have a gap between them; narrower ones of one value are drawn as one."""
@@ -87,6 +87,11 @@ def svg(heat: HeatMap) -> str:
     return _Drawing(heat).draw()
 
 
+def width(heat: HeatMap) -> float:
+    """How wide the picture is, in pixels."""
+    return _Drawing(heat).width
+
+
 def _style() -> str:
     cached, open_ = LOOKS[State.DEFINITION], LOOKS[State.OPEN]
     return (
@@ -114,15 +119,15 @@ class _Drawing:
         self.cell = (WIDTH - LABELS - COSTS) / max(len(heat.columns), 1)
         self.cell = min(self.cell, 24.0)
         self.right = LABELS + self.cell * len(heat.columns)
-        self.width = self.right + COSTS
+        self.lanes = self.right + COSTS
+        self.width = max(self.lanes, LABELS + sum(room for _, _, room in self._keys()))
         stages = heat.stages
         self.bottom = HEAD + sum(len(rows) for _, rows in stages) * ROW + len(stages) * 24.0
 
     def draw(self) -> str:
         """The whole document."""
         height = self.bottom + AXIS + LEGEND
-        width = max(self.width, LABELS + 420)
-        size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
+        size = f'width="{self.width:g}" height="{height:g}" viewBox="0 0 {self.width:g} {height:g}"'
         font = f'font-family="{html.escape(SANS)}" font-size="12"'
         parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}><style>{_style()}</style>{_HATCH}']
         parts += self._rows()
@@ -138,7 +143,7 @@ class _Drawing:
         y = HEAD
         for stage, rows in self.heat.stages:
             height = 20 + len(rows) * ROW
-            yield f'<rect class="lane" x="0" y="{y:g}" width="{self.width:g}" height="{height:g}" rx="8"/>'
+            yield f'<rect class="lane" x="0" y="{y:g}" width="{self.lanes:g}" height="{height:g}" rx="8"/>'
             yield f'<text class="l" x="10" y="{y + 14:g}">{html.escape(fit(shown(stage) or "build", LABELS - 20, 11))}</text>'
             y += 18
             for row in rows:
@@ -197,17 +202,21 @@ class _Drawing:
                 y = self.bottom + 10 + 13 * line
                 yield f'<text class="l" x="{x:.1f}" y="{y:g}" text-anchor="{anchor}">{html.escape(text)}</text>'
 
-    def _legend(self, y: float) -> Iterator[str]:
-        x = LABELS
+    def _keys(self) -> list[tuple[str, str, float]]:
+        """What the legend explains: class, words, and the room that they take."""
         values = {value for row in self.heat.rows for value in row.cells}
         said = [(RAN, "r", "would have run"), (CACHED, "c", "cached"), (OPEN, "u", "known only at run time")]
         there = [(kind, words) for value, kind, words in said if value in values]
         if any(column.failed for column in self.heat.columns):
             there.append(("x", "cannot be built"))
-        for kind, words in there:
+        return [(kind, words, 36 + text_width(words, 11)) for kind, words in there]
+
+    def _legend(self, y: float) -> Iterator[str]:
+        x = LABELS
+        for kind, words, room in self._keys():
             yield f'<rect class="{kind}" x="{x:g}" y="{y - 10:g}" width="13" height="12" rx="2"/>'
             yield f'<text class="s" x="{x + 18:g}" y="{y:g}">{words}</text>'
-            x += 18 + text_width(words, 11) + 18
+            x += room
 
 
 # --- as text ------------------------------------------------------------------------------------------------

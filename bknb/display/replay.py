@@ -70,7 +70,7 @@ def render_html(view: ReplayView) -> str:
         f'<div class="tex2jax_ignore mathjax_ignore" style="font-family:{html.escape(SANS)};font-size:13px;line-height:1.5;'
         f'max-width:984px;padding:4px 2px"><div style="font-size:15px;margin:2px 0"><b>{words(view.strong)}</b> '
         f"{words(view.headline)}</div>"
-        + image(picture, alt, 980)
+        + image(picture, alt, heat.width(view.heat))
         + "".join(_move(move, look.line) for move in view.moves)
         + (fold("Taken for granted", "", f'<div style="{QUIET}">{notes}</div>', opened=False) if notes else "")
         + "</div>"
