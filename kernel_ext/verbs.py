@@ -27,8 +27,9 @@ _HELP = """%bknb VERB
   images    the images kept by -t, as a DataFrame
   history   the builds so far, as a DataFrame
   graph     the graph of the last build
-  why       why the last build ran what it ran (why STEP: of one step, by a part of its text; why A B:
-            build B compared with A, each a variable, the beginning of an id, or a saved file)
+  why       why the last build ran what it ran (why A: build A, a variable; why STEP: one step of the
+            last, by a part of its text; why A B: build B compared with A, each a variable, the
+            beginning of an id, or a saved file)
   replay    what builds of the last commits would have found in the cache: a heat map, what each step costs
             over them, and what another order would have saved (-n 50, -f Dockerfile, REPO/CONTEXT; --help)
   config    the settings; %config Bknb.NAME=VALUE sets one
@@ -111,11 +112,13 @@ def _graph(magics: BknbMagics, words: list[str]) -> Any:
 
 def _why(magics: BknbMagics, words: list[str]) -> Any:
     if len(words) > 2:
-        raise UsageError("%bknb why takes nothing, a step, or two builds: %bknb why BEFORE AFTER")
+        raise UsageError("%bknb why takes a step, or two builds at most: %bknb why BEFORE AFTER")
     if len(words) == 2:
         from bknb.api.explained import ask
 
         return ask(magics.client, [magics.shell.user_ns.get(word, word) for word in words])
+    if words and isinstance(named := magics.shell.user_ns.get(words[0]), api.Build):
+        return named.why()
     if magics.last is None:
         raise UsageError("there is no build yet: run a %%dockerfile cell first")
     return magics.last.why(words[0] if words else None)

@@ -9,12 +9,11 @@ from typing import Final
 from bknb.analysis.causes import Cause, Kind
 from bknb.analysis.changes import changes, shown
 from bknb.analysis.seen import Seen
-from bknb.keys.resolved import Resolved
+from bknb.keys.resolved import Resolved, anonymous
 from bknb.llb.ops import SourceOp
 from bknb.llb.vertex import Vertex
 
 _PINNED: Final = re.compile(r"@?(sha256:[0-9a-f]{64})$")
-_USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
 _NAMED: Final[Mapping[str, tuple[Kind, Kind]]] = {
     "git": (Kind.SOURCE, Kind.GIT_COMMIT),
     "http": (Kind.SOURCE, Kind.HTTP_BODY),
@@ -60,7 +59,7 @@ def resolved(seen: Seen, vertex: Vertex, plaintext: Plaintext) -> Resolved:
         return Resolved(_familiar(name[: pinned.start()]), pinned[1])
     for key in seen.keys.get(vertex.digest, ()):
         found = Resolved.parse(plaintext(key) or "")
-        if found is not None and found.identifier == vertex.op.identifier:
+        if found is not None and found.identifier == anonymous(vertex.op.identifier):
             return Resolved(shown_name, found.value, found.rest)
     return Resolved(shown_name, "")
 
@@ -70,8 +69,8 @@ def _scheme(vertex: Vertex) -> str:
 
 
 def _address(scheme: str, name: str) -> str:
-    text = name if scheme == "git" else f"{scheme}://{name}"
-    return _USERINFO.sub("", text)
+    text = anonymous(f"{scheme}://{name}")
+    return text.removeprefix("git://")
 
 
 def _familiar(name: str) -> str:

@@ -10,7 +10,17 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+_USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
 _TEXT: Final = re.compile(r"(\S+) is (\S+?)(?:, (.*))?", re.DOTALL)
+
+
+def anonymous(address: str) -> str:
+    """An address without the user and password that may be in it.
+
+    >>> anonymous("https://me:pw@h/x"), anonymous("git://me@h/x"), anonymous("git@h:x")
+    ('https://h/x', 'git://h/x', 'git@h:x')
+    """
+    return _USERINFO.sub("", address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +28,7 @@ class Resolved:
     """An address, and what it meant.
 
     Attributes:
-        identifier: of the source op.
+        identifier: of the source op, without who asks: a name and password in it are left out.
         value: digest of an image's manifest or of a body, or a commit.
         rest: what else is in the key and may differ ("modified ...").
     """
@@ -33,7 +43,7 @@ class Resolved:
         >>> Resolved("https://h/x", "sha256:ab", "modified today").to_text()
         'https://h/x is sha256:ab, modified today'
         """
-        return f"{self.identifier} is {self.value}" + (f", {self.rest}" if self.rest else "")
+        return f"{anonymous(self.identifier)} is {self.value}" + (f", {self.rest}" if self.rest else "")
 
     @classmethod
     def parse(cls, text: str) -> Resolved | None:

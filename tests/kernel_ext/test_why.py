@@ -21,12 +21,14 @@ def test_the_cell_says_why(kernel: Kernel, tmp_path: Path) -> None:
     second = kernel.run(CELL.format(name="two"))
     assert second.status == "ok"
     assert "One cause: <b>data</b> changed +1 −1. It made 2 steps run." in str(second.displays)
-    for line in ("%bknb why", "%bknb why one two", "two.why()"):
+    for line in ("%bknb why", "%bknb why one two", "two.why()", "%bknb why two"):
         asked = kernel.run(line)
         assert asked.result is not None and "data changed +1 −1: 2 steps ran" in asked.result["text/plain"], (
             line
         )
-    wrong = kernel.run("%bknb why one")
+    step = kernel.run("%bknb why 'RUN cat'")
+    assert step.result is not None and "because of COPY data /data" in step.result["text/plain"]
+    wrong = kernel.run("%bknb why one two three")
     assert wrong.status == "error" and "BEFORE AFTER" in wrong.stderr
     odd = kernel.run("%bknb why one nothing")
     assert odd.status == "error" and "is no build" in odd.stderr + str(odd.error)
