@@ -30,6 +30,7 @@ from bknb.snapshot import LayeredSnapshotter, open_snapshotter
 from bknb.solver import Slots, Solver
 from bknb.source.image import ImageSource
 from bknb.source.local import LocalSource
+from bknb.worker.batch import FileBatch
 from bknb.worker.content import ContentHasher
 from bknb.worker.worker import LocalWorker
 
@@ -110,6 +111,7 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
         executor=executor,
         sources=(images, local),
         hasher=hasher,
+        files=await stack.enter_async_context(FileBatch(refs, shim)),
         platforms=(platform,),
     )
     solver = await stack.enter_async_context(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bknb.cache.records import Record
 from bknb.errors import SnapshotError
 from bknb.protocols import Mounts
 
@@ -46,20 +45,30 @@ class StoredRef:
 
 
 class StoredMutableRef:
-    """A `protocols.MutableRef`."""
+    """A `protocols.MutableRef`.
 
-    __slots__ = ("_done", "_kind", "_mounts", "_parent", "_store", "_text", "id")
+    Attributes:
+        kind: BuildKit's record type.
+        text: what people call it.
+        parents: ids of the records that it stands on, none or one.
+    """
+
+    __slots__ = ("_done", "_mounts", "_parent", "_store", "id", "kind", "text")
 
     def __init__(
         self, store: DiskRefStore, id: str, parent: StoredRef | None, mounts: Mounts, kind: str, text: str
     ) -> None:
         self.id = id
+        self.kind = kind
+        self.text = text
         self._store = store
         self._parent = parent
         self._mounts = mounts
-        self._kind = kind
-        self._text = text
         self._done = False
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        return (self._parent.id,) if self._parent is not None else ()
 
     async def mounts(self) -> Mounts:
         return self._mounts
@@ -67,27 +76,16 @@ class StoredMutableRef:
     async def commit(self) -> StoredRef:
         if self._done:
             raise SnapshotError(f"{self.id} was committed or discarded before")
-        parents = (self._parent.id,) if self._parent is not None else ()
-        record = Record(self.id, "layer", parents, type=self._kind, description=self._text)
-        self._store.records.insert(record)
-        ref = self._store.counted(self.id)
-        try:
-            usage = await self._store.snapshots.commit(self.id, active_name(self.id))
-        except BaseException:
-            self._store.records.forget(self.id)
-            await ref.release()
-            raise
-        self._done = True
-        self._store.records.materialised(self.id, self.id, usage.bytes)
-        await self._let_go()
-        return ref
+        return (await self._store.commit_each([self]))[0]
 
     async def discard(self) -> None:
         if not self._done:
             self._done = True
             await self._store.snapshots.remove(active_name(self.id))
-            await self._let_go()
+            await self.used_up()
 
-    async def _let_go(self) -> None:
+    async def used_up(self) -> None:
+        """It is committed, or thrown away: what it stands on is held by others."""
+        self._done = True
         if self._parent is not None:
             await self._parent.release()

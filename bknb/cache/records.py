@@ -95,6 +95,10 @@ class RecordTable:
         """The record of an id."""
         return next(iter(self._select("id = ?", id)), None)
 
+    def find_each(self, ids: Iterable[str]) -> list[Record]:
+        """The records of some ids, of those that are there."""
+        return self._select("id IN (SELECT value FROM json_each(?))", json.dumps(list(ids)))
+
     def by_chain(self, chain: str) -> Record | None:
         """The record of an image's layers."""
         return next(iter(self._select("chain = ?", chain)), None)
@@ -111,25 +115,37 @@ class RecordTable:
         rows = self._db.execute(
             f"SELECT {_COLUMNS} FROM record WHERE {where} ORDER BY created, rowid", (value,)
         )
-        return [Record(row[0], row[1], tuple(json.loads(row[2])), *row[3:]) for row in rows]
+        return [
+            Record(row[0], row[1], () if row[2] == "[]" else tuple(json.loads(row[2])), *row[3:]) for row in rows
+        ]
 
     def insert(self, record: Record, blobs: Iterable[LayerBlob] = (), *, hold: bool = True) -> None:
         """A new record; held by this kernel unless told otherwise."""
-        now = time.time()
         with transaction(self._db) as db:
-            db.execute(
-                f"INSERT INTO record({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    record.id, record.kind, json.dumps(record.parents), record.snapshot, record.chain,
-                    record.key, record.type, record.description, now, now, 0, record.size,
-                ),
-            )  # fmt: skip
-            found = {parent for parent in record.parents if parent is not None}
-            db.executemany("INSERT INTO parent VALUES (?, ?)", [(record.id, parent) for parent in found])
+            self._insert(db, record)
             for blob in blobs:
                 self._add_blob(db, record.id, blob)
             if hold:
                 db.execute("INSERT INTO hold VALUES (?, ?)", (record.id, self._owner))
+
+    def insert_each(self, records: Iterable[Record]) -> None:
+        """New records, held by this kernel; all or none."""
+        with transaction(self._db) as db:
+            for record in records:
+                self._insert(db, record)
+                db.execute("INSERT INTO hold VALUES (?, ?)", (record.id, self._owner))
+
+    def _insert(self, db: Any, record: Record) -> None:
+        now = time.time()
+        db.execute(
+            f"INSERT INTO record({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.id, record.kind, json.dumps(record.parents), record.snapshot, record.chain,
+                record.key, record.type, record.description, now, now, 0, record.size,
+            ),
+        )  # fmt: skip
+        found = {parent for parent in record.parents if parent is not None}
+        db.executemany("INSERT INTO parent VALUES (?, ?)", [(record.id, parent) for parent in found])
 
     def insert_chain(self, record: Record, blob: LayerBlob) -> bool:
         """A new record of an image's layers; False if there is one of this chain id already."""
@@ -141,8 +157,12 @@ class RecordTable:
 
     def materialised(self, id: str, snapshot: str, size: int) -> None:
         """It has a snapshot now."""
+        self.materialised_each([(snapshot, size, id)])
+
+    def materialised_each(self, made: Iterable[tuple[str, int, str]]) -> None:
+        """Some have a snapshot now, as (snapshot, size, id)."""
         with transaction(self._db) as db:
-            db.execute("UPDATE record SET snapshot = ?, size = ? WHERE id = ?", (snapshot, size, id))
+            db.executemany("UPDATE record SET snapshot = ?, size = ? WHERE id = ?", made)
 
     def hold(self, id: str) -> bool:
         """This kernel begins to use a record: nobody prunes it from now on. False if it is gone."""
@@ -158,10 +178,10 @@ class RecordTable:
         with transaction(self._db) as db:
             db.executemany("UPDATE record SET used = max(used, ?) WHERE id = ?", [(at, id) for id, at in times.items()])
 
-    def let_go(self, id: str) -> None:
-        """This kernel uses it no more."""
+    def let_go(self, ids: Iterable[str]) -> None:
+        """This kernel uses them no more."""
         with transaction(self._db) as db:
-            db.execute("DELETE FROM hold WHERE record = ? AND owner = ?", (id, self._owner))
+            db.executemany("DELETE FROM hold WHERE record = ? AND owner = ?", [(id, self._owner) for id in ids])
 
     def blobs(self, id: str) -> list[LayerBlob]:
         """The blobs that a record exists as."""

@@ -20,6 +20,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bknb.cache import several
 from bknb.cache.chain import chain_id, layer_chain
 from bknb.cache.folders import CacheMounts
 from bknb.cache.handles import StoredMutableRef, StoredRef, active_name
@@ -34,6 +35,7 @@ from bknb.protocols import (
     LayerBlob,
     Layers,
     Mounts,
+    MutableRef,
     Progress,
     Ref,
     Snapshotter,
@@ -58,6 +60,7 @@ class DiskRefStore:
         self._counts: dict[str, int] = {}
         self._fetches: dict[str, Fetch] = {}
         self._touched: dict[str, float] = {}
+        self._letting_go: set[str] = set()
         self._locks: dict[str, _Lock] = {}
 
     @classmethod
@@ -87,6 +90,7 @@ class DiskRefStore:
 
     async def aclose(self) -> None:
         """Let go of everything."""
+        self._write_holds()
         self._touch()
         self.records.close()
         self._owner.release()
@@ -108,6 +112,9 @@ class DiskRefStore:
         """One more hold on a record; None if another kernel removed it meanwhile."""
         if self._counts.get(id, 0) > 0:
             self._touched[id] = time.time()
+        elif id in self._letting_go:
+            self._letting_go.discard(id)
+            self._touched[id] = time.time()
         elif not self.records.hold(id):
             return None
         return self.counted(id)
@@ -128,11 +135,19 @@ class DiskRefStore:
         return StoredRef(self, id)
 
     def let_go(self, id: str) -> None:
-        """One hold less."""
+        """One hold less. Those of one turn of the loop are written together: a job lets go of all that it built."""
         self._counts[id] -= 1
         if self._counts[id] == 0:
             del self._counts[id]
-            self.records.let_go(id)
+            if not self._letting_go:
+                asyncio.get_running_loop().call_soon(self._write_holds)
+            self._letting_go.add(id)
+
+    def _write_holds(self) -> None:
+        """Write down what is not held any more."""
+        if self._letting_go:
+            ids, self._letting_go = self._letting_go, set()
+            self.records.let_go(ids)
 
     def size(self, id: str) -> int:
         """Bytes of a record itself; of a lazy layer, those of its blob."""
@@ -151,16 +166,15 @@ class DiskRefStore:
     # --- making records ---
 
     async def new(self, parent: Ref | None, *, description: str, kind: str = "regular") -> StoredMutableRef:
-        base = self.hold(parent.id) if parent is not None else None
-        id = new_id()
-        try:
-            below = await self.materialise(base.id) if base is not None else ""
-            mounts = await self.snapshots.prepare(active_name(id), below)
-        except BaseException:
-            if base is not None:
-                await base.release()
-            raise
-        return StoredMutableRef(self, id, base, mounts, kind, description)
+        (made,) = await several.begin(self, [(parent, description)])
+        made.kind = kind
+        return made
+
+    async def new_each(self, wanted: Sequence[tuple[Ref | None, str]]) -> list[StoredMutableRef]:
+        return await several.begin(self, wanted)
+
+    async def commit_each(self, made: Sequence[MutableRef]) -> list[StoredRef]:
+        return await several.commit(self, [each for each in made if isinstance(each, StoredMutableRef)])
 
     async def get(self, id: str) -> StoredRef | None:
         ref = self.try_hold(id)  # first: what is held stays while it is looked at
@@ -182,24 +196,23 @@ class DiskRefStore:
         return record is not None and await self._is_there(record)
 
     async def _is_there(self, record: Record) -> bool:
-        """Whether a record can still become files: what is lazy asks for its parents."""
+        """Whether a record can still become files: what is lazy asks for its parents, generation by generation."""
         todo, seen = [record], {record.id}
+        snapshots: set[str] = set()
         while todo:
-            record = todo.pop()
-            if record.snapshot:
-                if await self.snapshots.stat(record.snapshot) is None:
+            wanted: dict[str, None] = {}
+            for record in todo:
+                if record.snapshot:
+                    snapshots.add(record.snapshot)
+                elif record.kind == "layer" and not (record.chain and self._can_fetch(record.id)):
                     return False
-                continue
-            if record.kind == "layer" and not (record.chain and self._can_fetch(record.id)):
+                else:
+                    wanted.update((each, None) for each in record.parents if each is not None and each not in seen)
+            seen.update(wanted)
+            todo = self.records.find_each(wanted) if wanted else []
+            if len(todo) < len(wanted):
                 return False
-            for parent in record.parents:
-                if parent is not None and parent not in seen:
-                    found = self.records.find(parent)
-                    if found is None:
-                        return False
-                    seen.add(parent)
-                    todo.append(found)
-        return True
+        return not snapshots or await self.snapshots.are_there(snapshots)
 
     def _can_fetch(self, id: str) -> bool:
         return id in self._fetches or self._local_blob(id) is not None
@@ -432,7 +445,8 @@ class DiskRefStore:
         return self._folders.mount(key, base, sharing, description)
 
     async def measure(self) -> None:
-        """Bring up to date what changes behind our back: sizes of cache mounts, times of use."""
+        """Bring up to date what changes behind our back: sizes of cache mounts, times of use, what is held."""
+        self._write_holds()
         self._touch()
         for record in self.records.all():
             if record.kind == "folder" and await self.snapshots.stat(record.snapshot) is not None:
@@ -452,6 +466,7 @@ class DiskRefStore:
         Returns:
             Its blobs, if they are no other record's; None if somebody holds it or stands on it.
         """
+        self._write_holds()
         record = self.records.find(id)
         digests = self.records.remove(id) if record is not None else None
         if record is None or digests is None:

@@ -5,13 +5,15 @@ the step, results hang on keys. Nothing here says where a result lies; that is t
 
 Measured: a lookup in sqlite costs 5 us, one in a dict 0.2. So every answer is remembered, also "nothing";
 our own writes correct what is remembered, and a write of another kernel, seen by ``PRAGMA data_version``,
-empties it. A save is one transaction of 40 to 80 us, short enough for the event loop's thread: a writer
-thread would add its own hop to every step of a chain and make "saved" mean less. WAL keeps readers and one
+empties it. A transaction takes 40 to 80 us, short enough for the event loop's thread: a writer thread would add
+its own hop to every step of a chain. Changes of one turn of the loop share one, so steps that end together are
+saved together, before any that stands on them can end. WAL keeps readers and one
 writer apart, so two kernels may share a file; after a `kill -9` a transaction is there or is not.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 import zlib
@@ -23,7 +25,7 @@ from typing import Final
 from bknb.errors import StoreError
 from bknb.keys.cachekey import VOLATILE, derived_key, root_key
 from bknb.protocols import CacheRecord
-from bknb.tables import connect, transaction
+from bknb.tables import connect
 
 SCHEMA: Final = 1
 MAX_PLAINTEXT: Final = 64 << 10
@@ -74,6 +76,8 @@ class SqliteCacheStore:
         self._records: dict[str, tuple[CacheRecord, ...]] = {}
         self._noted: set[str] = set()
         self._unwritten: list[tuple[str, str | bytes, float]] = []
+        self._failed: StoreError | None = None
+        self._closed = False
         self._db = connect(Path(path), _TABLES, SCHEMA)
         self._version = self._data_version()
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
@@ -85,15 +89,69 @@ class SqliteCacheStore:
         if self._unwritten:
             with self._transaction():
                 pass
+        self._commit()
+        self._closed = True
         self._db.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with transaction(self._db) as db:
-            if self._unwritten:
-                db.executemany("INSERT OR REPLACE INTO plaintexts VALUES (?, ?, ?)", self._unwritten)
-                self._unwritten.clear()
-            yield db
+        """A change. Those of one turn of the event loop are written as one, all or none of them.
+
+        Raises:
+            StoreError: this one cannot be written, or those of an earlier turn could not.
+        """
+        self._raise_failed()
+        alone = self._begin()
+        try:
+            yield self._db
+        except BaseException as error:
+            self._roll_back()
+            if isinstance(error, sqlite3.Error):
+                raise StoreError(f"{self.path}: {error}") from None
+            raise
+        if alone:
+            self._commit()
+            self._raise_failed()
+
+    def _raise_failed(self) -> None:
+        error, self._failed = self._failed, None
+        if error is not None:
+            raise error
+
+    def _begin(self) -> bool:
+        """Begin a transaction unless one is open; whether it is ours alone, because no loop runs."""
+        if self._db.in_transaction:
+            return False
+        with _mapped(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+        try:
+            asyncio.get_running_loop().call_soon(self._commit)
+        except RuntimeError:
+            return True
+        return False
+
+    def _commit(self) -> None:
+        """Write what this turn changed; an error is kept for whoever changes something next."""
+        if self._closed or not self._db.in_transaction:
+            return
+        try:
+            self._write_texts()
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._failed = StoreError(f"{self.path}: {error}")
+            self._roll_back()
+
+    def _write_texts(self) -> None:
+        if self._unwritten:
+            self._db.executemany("INSERT OR REPLACE INTO plaintexts VALUES (?, ?, ?)", self._unwritten)
+            self._unwritten.clear()
+
+    def _roll_back(self) -> None:
+        """Forget what this turn changed: those steps are misses next time."""
+        if self._db.in_transaction:  # a full disk has ended it already
+            self._db.execute("ROLLBACK")
+        self._links.clear()
+        self._records.clear()
 
     # --- questions ----------------------------------------------------------------------------------------
 
@@ -202,7 +260,8 @@ class SqliteCacheStore:
     def _keep(
         self, digest: str, output: int, deps: Sequence[Sequence[tuple[str, str]]], result: str | None, vertex: str
     ) -> str:
-        self.refresh()
+        if not self._db.in_transaction:  # nobody else writes while one is open
+            self.refresh()
         key = self._resolve(digest, output, deps)
         if key.startswith(VOLATILE):
             return key
@@ -219,7 +278,8 @@ class SqliteCacheStore:
             )
             if result is not None:
                 db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (key, result, now))
-            self._add_links(links)
+            if links:
+                self._add_links(links)
         self._records.pop(key, None)
         return key
 
@@ -302,6 +362,7 @@ class SqliteCacheStore:
     def trim(self) -> None:
         """Keep the plaintexts below their bound; done when a file of some size is opened."""
         with self._transaction() as db:
+            self._write_texts()
             (total,) = db.execute("SELECT coalesce(sum(length(text)), 0) FROM plaintexts").fetchone()
             if total <= MAX_PLAINTEXTS:
                 return

@@ -251,7 +251,7 @@ class _Connection:
             if answer is None or answer.done():
                 continue
             if "error" in message:
-                answer.set_exception(_error(*message["error"]))
+                answer.set_exception(error_of(*message["error"]))
             else:
                 answer.set_result(message["result"])
 
@@ -343,7 +343,7 @@ def _finish(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _error(kind: str, message: str) -> BaseException:
+def error_of(kind: str, message: str) -> errors.BknbError:
     """The error that the shim names."""
     if kind == "Cancelled":
         return errors.ExecutorError("cancelled")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -122,6 +122,12 @@ class Snapshotter(Protocol):
     async def commit(self, name: str, active: str) -> Usage:
         """Make an active snapshot immutable, under a new name."""
 
+    async def prepare_each(self, wanted: Sequence[tuple[str, str]]) -> Sequence[Mounts]:
+        """`prepare` of several, as (name, parent) pairs: all or none, at little more than the price of one."""
+
+    async def commit_each(self, wanted: Sequence[tuple[str, str]]) -> Sequence[Usage]:
+        """`commit` of several, as (name, active) pairs: all or none."""
+
     async def prepare_folder(self, name: str, base: str = "") -> Mounts:
         """An active snapshot for cache mounts: a copy of its base, mounted any number of times, never committed.
 
@@ -138,6 +144,9 @@ class Snapshotter(Protocol):
         """A committed snapshot holding what `upper` has over `lower`, deletions included, for merging."""
 
     async def stat(self, name: str) -> SnapshotInfo | None: ...
+
+    async def are_there(self, names: Collection[str]) -> bool:
+        """Whether all of some committed snapshots are there, with their files."""
 
     async def usage(self, name: str) -> Usage: ...
 
@@ -224,6 +233,12 @@ class RefStore(Protocol):
 
     async def new(self, parent: Ref | None, *, description: str, kind: str = "regular") -> MutableRef:
         """Begin a result on top of another. `kind` is BuildKit's record type (``source.local`` ...)."""
+
+    async def new_each(self, wanted: Sequence[tuple[Ref | None, str]]) -> Sequence[MutableRef]:
+        """`new` of several, as (parent, description) pairs: all or none, at little more than the price of one."""
+
+    async def commit_each(self, made: Sequence[MutableRef]) -> Sequence[Ref]:
+        """`MutableRef.commit` of several: all or none."""
 
     async def get(self, id: str) -> Ref | None:
         """A hold on a record, or None if it or what it needs is gone."""

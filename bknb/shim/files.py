@@ -5,6 +5,7 @@ Everything happens beneath the roots of the trees. A path in a message is the on
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat as modes
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bknb import beneath
 from bknb.shim import mounts, users, wildcards
 from bknb.shim.copying import Copier, Owner, Rules, target_of
-from bknb.shim.server import Context, Failure
+from bknb.shim.server import Context, Failure, describe
 
 if TYPE_CHECKING:
     from bknb.shim.grafting import Graft
@@ -92,6 +93,27 @@ def apply(
         if graft.linked:
             done[-1]["linked"] = graft.linked
     return done
+
+
+def apply_each(context: Context, fds: list[int], *, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Several small `apply` one after the other: a request each would cost more than the work.
+
+    Each of `requests` has the arguments of `apply`.
+
+    Returns:
+        For each ``{"done": ...}``, or ``{"error": (kind, text)}``: one that fails does not touch the others.
+    """
+    answers: list[dict[str, Any]] = []
+    for request in requests:
+        context.check()
+        try:
+            answers.append({"done": apply(context, fds, **request)})
+        except Failure as failure:
+            answers.append({"error": (failure.kind, str(failure))})
+        except OSError as error:
+            kind = "StoreError" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "PathError"
+            answers.append({"error": (kind, describe(error))})
+    return answers
 
 
 def _not_found(action: dict[str, Any], error: OSError) -> str:
@@ -348,4 +370,4 @@ _KINDS: dict[str, Callable[[Context, Trees, dict[str, Any]], dict[str, Any]]] = 
     "symlink": _symlink,
     "rm": _rm,
 }
-OPS: dict[str, Any] = {"apply": apply}
+OPS: dict[str, Any] = {"apply": apply, "apply_each": apply_each}

@@ -3,8 +3,10 @@
 Layer directories (`layer` is a host path; stacks are lists of them, bottom first; `marks` names a spelling of
 whiteouts, see `marks.py`):
 
-- ``make(path, like)``: a folder PATH with ``fs`` and ``work`` in it; its "/" is like that of the layer `like`
+- ``make(path, like, work)``: a folder PATH with ``fs`` and ``work`` in it; its "/" is like that of the layer `like`
+- ``make_each(folders)``: the same of several, as (path, like, work)
 - ``seal(path, lower, marks)``: PATH/fs was written over the stack `lower`: make it immutable
+- ``seal_each(layers, marks)``: the same of several, as (path, lower) pairs; a list
 - ``flatten(layers, below, path, marks, copying)``: PATH/fs does to `below` what the stack `layers` does
 - ``difference(lower, upper, path, marks)``: PATH/fs is what the stack `upper` has over `lower`
 - ``copy(layers, path, marks)``, ``distill(path, lower, marks)``: `make` and `seal` without overlayfs:
@@ -41,14 +43,22 @@ from bknb.shim.tarwrite import LayerTar, Writer
 from bknb.shim.unpack import Unpacker
 
 
-def make(context: Context, fds: list[int], *, path: str, like: str = "") -> None:
+def make(context: Context, fds: list[int], *, path: str, like: str = "", work: bool = True) -> None:
     """A new, empty layer directory for writing."""
     os.mkdir(path, 0o711)
     os.mkdir(f"{path}/fs", 0o755)
-    os.mkdir(f"{path}/work", 0o700)
+    if work:
+        os.mkdir(f"{path}/work", 0o700)
     if like:
         with Roots([like], [f"{path}/fs"]) as ((source,), (target,)):
             copy_metadata(source, target, os.fstat(source))
+
+
+def make_each(context: Context, fds: list[int], *, folders: Sequence[tuple[str, str, bool]]) -> None:
+    """`make` of several, as (path, like, work)."""
+    for path, like, work in folders:
+        context.check()
+        make(context, fds, path=path, like=like, work=work)
 
 
 def seal(context: Context, fds: list[int], *, path: str, lower: Sequence[str], marks: str) -> dict[str, Any]:
@@ -69,6 +79,13 @@ def seal(context: Context, fds: list[int], *, path: str, lower: Sequence[str], m
             made = farm.measure(layer, spelling, context.check, linked)
     grafting.settled(path)
     return made.to_dict()
+
+
+def seal_each(
+    context: Context, fds: list[int], *, layers: Sequence[tuple[str, Sequence[str]]], marks: str
+) -> list[dict[str, Any]]:
+    """`seal` of several, as (path, lower) pairs."""
+    return [seal(context, fds, path=path, lower=lower, marks=marks) for path, lower in layers]
 
 
 def flatten(
@@ -209,7 +226,9 @@ def apply(context: Context, fds: list[int], *, mounts: Mounts) -> int:
 
 OPS: dict[str, Any] = {
     "make": make,
+    "make_each": make_each,
     "seal": seal,
+    "seal_each": seal_each,
     "flatten": flatten,
     "difference": difference,
     "copy": copy,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -99,6 +99,19 @@ class New:
     usage: Usage = NOTHING
 
 
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An active snapshot that is to be committed under a name, and what its layer was found to be."""
+
+    active: Row
+    name: str
+    stack: Sequence[int]
+    flats: Sequence[int]
+    marked: bool
+    plain: bool
+    usage: Usage
+
+
 class Database:
     """The tables. Methods are synchronous and take some 20 us; several writers wait for each other."""
 
@@ -113,6 +126,12 @@ class Database:
     def find(self, name: str) -> Row | None:
         """The snapshot of a name."""
         return self._row("name = ?", name)
+
+    def stacks(self, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        """The mounted stacks of snapshots, of those that are there."""
+        sql = "SELECT name, stack FROM snapshot WHERE name IN (SELECT value FROM json_each(?))"
+        found = self._db.execute(sql, (json.dumps(list(names)),))
+        return {name: tuple(json.loads(stack)) for name, stack in found}
 
     def by_id(self, id: int) -> Row | None:
         """A snapshot that others stand on, with a name or without."""
@@ -160,13 +179,26 @@ class Database:
 
     def insert_active(self, name: str, parent: Row | None) -> Row:
         """A new active snapshot, with a layer."""
+        return self.insert_actives([(name, parent)])[0]
+
+    def insert_actives(self, wanted: Sequence[tuple[str, Row | None]]) -> list[Row]:
+        """New active snapshots by name and parent, in one transaction."""
+        rows = []
         with transaction(self._db) as db:
-            layer = _layer(db, self._owner)
-            stack = parent.stack if parent else ()
-            plain = parent.plain if parent else True
-            new = New(name, "active", layer, parent, stack, parents=(parent,) if parent else (), plain=plain)
-            self._insert(db, new, self._owner)
-        return self.need(name, "active")
+            for name, parent in wanted:
+                layer = _layer(db, self._owner)
+                stack = parent.stack if parent else ()
+                plain = parent.plain if parent else True
+                parents = (parent,) if parent else ()
+                new = New(name, "active", layer, parent, stack, parents=parents, plain=plain)
+                id, created = self._insert(db, new, self._owner)
+                rows.append(
+                    Row(
+                        id, name, "active", layer, parent.id if parent else None, (layer,), tuple(stack), (),
+                        tuple(each.name or "" for each in parents), False, plain, self._owner, created, NOTHING,
+                    )
+                )  # fmt: skip
+        return rows
 
     def keep(self, row: Row) -> None:
         """Have an active snapshot outlive this kernel."""
@@ -180,12 +212,14 @@ class Database:
             self._insert(db, new, None)
             self._seal(db, [*([new.layer] if new.layer is not None else []), *new.flats])
 
-    def _insert(self, db: sqlite3.Connection, new: New, owner: str | None) -> None:
+    def _insert(self, db: sqlite3.Connection, new: New, owner: str | None) -> tuple[int, float]:
+        """Its id, and when it was made."""
+        created = time.time()
         above = new.above if new.above is not None else [new.layer]
         values = (
             new.name, new.kind, new.layer, new.base.id if new.base else None, json.dumps(list(above)),
             json.dumps(list(new.stack)), json.dumps(list(new.flats)),
-            json.dumps([parent.name for parent in new.parents]), new.marked, new.plain, owner, time.time(),
+            json.dumps([parent.name for parent in new.parents]), new.marked, new.plain, owner, created,
             new.usage.bytes, new.usage.inodes,
         )  # fmt: skip
         columns = _COLUMNS.removeprefix("id, ")
@@ -197,26 +231,30 @@ class Database:
             if not db.execute("SELECT 1 FROM snapshot WHERE id = ?", (parent,)).fetchone():
                 raise SnapshotError("the snapshot to build on was removed meanwhile")
             db.execute("INSERT INTO depends VALUES (?, ?)", (cursor.lastrowid, parent))
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid, created
 
-    def commit(
-        self, active: Row, name: str, stack: Sequence[int], flats: Sequence[int], **found: int
-    ) -> None:
-        """Turn an active snapshot into a committed one; `found` are marked, plain, bytes, inodes."""
+    def commit(self, done: Sequence[Sealed]) -> None:
+        """Turn active snapshots into committed ones, all or none."""
         with transaction(self._db) as db:
-            try:
-                changed = db.execute(
-                    "UPDATE snapshot SET name = ?, kind = 'committed', owner = NULL, stack = ?, flats = ?,"
-                    " marked = ?, plain = ?, bytes = ?, inodes = ? WHERE id = ? AND kind = 'active'",
-                    (
-                        name, json.dumps(list(stack)), json.dumps(list(flats)), found["marked"],
-                        found["plain"], found["bytes"], found["inodes"], active.id,
-                    ),
-                ).rowcount  # fmt: skip
-            except sqlite3.IntegrityError:
-                raise SnapshotError(f"there is a snapshot {name!r} already") from None
-            if not changed:
-                raise SnapshotError(f"the snapshot {active.name!r} was removed meanwhile")
-            self._seal(db, [*([active.layer] if active.layer is not None else []), *flats])
+            for each in done:
+                self._commit(db, each)
+
+    def _commit(self, db: sqlite3.Connection, done: Sealed) -> None:
+        try:
+            changed = db.execute(
+                "UPDATE snapshot SET name = ?, kind = 'committed', owner = NULL, stack = ?, flats = ?,"
+                " marked = ?, plain = ?, bytes = ?, inodes = ? WHERE id = ? AND kind = 'active'",
+                (
+                    done.name, json.dumps(list(done.stack)), json.dumps(list(done.flats)), done.marked, done.plain,
+                    done.usage.bytes, done.usage.inodes, done.active.id,
+                ),
+            ).rowcount  # fmt: skip
+        except sqlite3.IntegrityError:
+            raise SnapshotError(f"there is a snapshot {done.name!r} already") from None
+        if not changed:
+            raise SnapshotError(f"the snapshot {done.active.name!r} was removed meanwhile")
+        self._seal(db, [*([done.active.layer] if done.active.layer is not None else []), *done.flats])
 
     def _seal(self, db: sqlite3.Connection, layers: Sequence[int]) -> None:
         db.executemany("UPDATE layer SET owner = NULL WHERE id = ?", [(layer,) for layer in layers])
@@ -294,7 +332,7 @@ def _layer(db: sqlite3.Connection, owner: str) -> int:
 
 
 def _row_of(found: tuple[Any, ...]) -> Row:
-    above, stack, flats, parents = (tuple(json.loads(text)) for text in found[5:9])
+    above, stack, flats, parents = (() if text == "[]" else tuple(json.loads(text)) for text in found[5:9])
     marked, plain, owner, created, size, inodes = found[9:]
     usage = Usage(size, inodes)
     return Row(

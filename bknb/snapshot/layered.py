@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +18,12 @@ from typing import Any, Final
 from bknb.errors import SnapshotError
 from bknb.owner import Owner
 from bknb.protocols import LayerDirectory, Mount, Mounts, Shim, SnapshotInfo, Usage
-from bknb.snapshot.database import Database, New, Row
+from bknb.snapshot.database import Database, New, Row, Sealed
 
 STACK_LIMIT: Final = 200
 """Directories in one mount; the kernel takes 500, and names of 400 fit into a page where mounts need one."""
+LISTED: Final = 100
+"""Of more layers than this the folder that they lie in is listed, instead of asking for each."""
 RUN_LENGTH: Final = 100
 """Layers that are flattened into one."""
 
@@ -37,6 +39,7 @@ class LayeredSnapshotter(ABC):
         self._shim = shim
         self._marks = marks
         self._doomed: set[int] = set()
+        self._active: dict[str, Row] = {}  # of those that are made several at a time: asked for again at once
         (root / "layers").mkdir(parents=True, exist_ok=True)
         (root / "empty").mkdir(exist_ok=True)
         self._owner = Owner(root / "owners")
@@ -96,14 +99,47 @@ class LayeredSnapshotter(ABC):
 
     async def commit(self, name: str, active: str) -> Usage:
         row = self._db.need(active, "active")
+        sealed = await self._sealed(name, row, await self._seal(row))
+        self._db.commit([sealed])
+        return sealed.usage
+
+    async def _sealed(self, name: str, row: Row, made: dict[str, Any]) -> Sealed:
+        """What to write of a snapshot whose layer is sealed."""
         assert row.layer is not None
-        made = await self._seal(row)
         stack, flats = await self._shorten([*row.stack, row.layer])
-        self._db.commit(
-            row, name, stack, flats, marked=made["marks"] > 0, plain=made["plain"], bytes=made["bytes"],
-            inodes=made["inodes"],
-        )  # fmt: skip
-        return Usage(made["bytes"], made["inodes"])
+        usage = Usage(made["bytes"], made["inodes"])
+        return Sealed(row, name, stack, flats, made["marks"] > 0, made["plain"], usage)
+
+    async def prepare_each(self, wanted: Sequence[tuple[str, str]]) -> list[Mounts]:
+        parents = {parent: self._db.need(parent) for _, parent in wanted if parent}
+        rows = self._db.insert_actives([(name, parents.get(parent)) for name, parent in wanted])
+        try:
+            await self._make_each(rows)
+        except BaseException:
+            for name, _ in wanted:
+                await self.remove(name)
+            raise
+        self._active.update((row.name or "", row) for row in rows)
+        return [self._writable(row) for row in rows]
+
+    async def commit_each(self, wanted: Sequence[tuple[str, str]]) -> list[Usage]:
+        known = self._active
+        rows = [known.pop(name) if name in known else self._db.need(name, "active") for _, name in wanted]
+        made = await self._seal_each(rows)
+        sealed = [
+            await self._sealed(name, row, each) for (name, _), row, each in zip(wanted, rows, made, strict=True)
+        ]
+        self._db.commit(sealed)
+        return [each.usage for each in sealed]
+
+    async def _make_each(self, rows: Sequence[Row]) -> None:
+        """`_make` of several."""
+        for row in rows:
+            await self._make(row)
+
+    async def _seal_each(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """`_seal` of several."""
+        return [await self._seal(row) for row in rows]
 
     async def merge(self, name: str, parents: Sequence[str]) -> None:
         rows = [self._db.need(parent) for parent in parents]
@@ -156,6 +192,15 @@ class LayeredSnapshotter(ABC):
             return None
         return row.info
 
+    async def are_there(self, names: Collection[str]) -> bool:
+        stacks = self._db.stacks(names)
+        if len(stacks) < len(names):
+            return False
+        layers = {abs(layer) for stack in stacks.values() for layer in stack}
+        if len(layers) > LISTED:
+            return layers <= {int(name) for name in os.listdir(self._layers) if name.isdigit()}
+        return all(os.path.isdir(self._fs(layer)) for layer in layers)
+
     async def usage(self, name: str) -> Usage:
         row = self._db.find(name)
         if row is None:
@@ -166,6 +211,7 @@ class LayeredSnapshotter(ABC):
         return row.usage
 
     async def remove(self, name: str) -> None:
+        self._active.pop(name, None)
         row = self._db.find(name)
         if row is not None and row.kind == "active" and row.layer is not None:
             # A full disk takes no change of a table either: what nobody else stands on goes first.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bknb.protocols import Mount, Mounts, Shim
 from bknb.snapshot.database import Row
 from bknb.snapshot.layered import LayeredSnapshotter
+
+SEVERAL: Final = 8
+"""From so many folders on the shim makes them: a request costs less than they do, and this process works on."""
 
 
 class OverlaySnapshotter(LayeredSnapshotter):
@@ -24,7 +28,8 @@ class OverlaySnapshotter(LayeredSnapshotter):
         folder = self._folder(row.layer)
         if row.plain:  # as this process is root of the shim's namespace, it need not be asked
             os.mkdir(folder, 0o711)
-            for name, mode in (("fs", 0o755), ("work", 0o700)):
+            # What stands on nothing is not mounted as an overlay, which would need a folder to work in.
+            for name, mode in (("fs", 0o755), ("work", 0o700))[: 2 if row.stack else 1]:
                 os.mkdir(f"{folder}/{name}", mode)
                 os.chmod(f"{folder}/{name}", mode)
         else:
@@ -49,4 +54,18 @@ class OverlaySnapshotter(LayeredSnapshotter):
         made: dict[str, Any] = await self._shim.call(
             "trees.seal", path=self._folder(row.layer), lower=self._paths(row.stack), marks=self._marks
         )
+        return made
+
+    async def _make_each(self, rows: Sequence[Row]) -> None:
+        if len(rows) < SEVERAL:
+            await super()._make_each(rows)
+            return
+        folders = [
+            (self._folder(row.layer or 0), "" if row.plain else self._fs(row.stack[-1]), bool(row.stack)) for row in rows
+        ]
+        await self._shim.call("trees.make_each", folders=folders)
+
+    async def _seal_each(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        layers = [(self._folder(row.layer or 0), self._paths(row.stack)) for row in rows]
+        made: list[dict[str, Any]] = await self._shim.call("trees.seal_each", layers=layers, marks=self._marks)
         return made

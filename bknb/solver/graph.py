@@ -67,6 +67,16 @@ class ActiveEdge:
         self.solving: Flight[None] | None = None
 
 
+    def finish(self, ref: Ref | None, keys: tuple[str, ...]) -> None:
+        """It is realised; whoever only waited for that is told."""
+        self.ref, self.result_keys = ref, keys
+        self.done = self.closed = True
+        for above, reading in self.vertex.consumers.items():
+            for number in reading:
+                if above.inputs[number] is self and above.is_plain(number):
+                    above.realised(number)
+
+
 class ActiveVertex:
     """One vertex that some job wants.
 
@@ -139,6 +149,18 @@ class ActiveVertex:
             )
         self.map = cache_map
         self.digests.append(cache_map.digest)
+
+    def is_plain(self, number: int) -> bool:
+        """Nothing has to be done with an input but to realise it."""
+        assert self.map is not None
+        dep = self.map.deps[number]
+        return dep.preprocess is None and dep.content is None
+
+    def realised(self, number: int) -> None:
+        """An input is there, and prepared."""
+        if not self.ready[number]:
+            self.ready[number] = True
+            self.unready -= 1
 
     def forget_maps(self) -> None:
         """A source failed, or was stopped, before it had a key that hit: it is asked anew next time."""

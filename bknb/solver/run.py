@@ -165,10 +165,9 @@ class Runner:
             self._store.save(digest, edge.index, deps, result, vertex=active.vertex.digest)
             for digest in _digests(active)
         )
-        edge.ref, edge.result_keys = ref, keys
         if not active.ignore_cache:
             edge.keys |= frozenset(keys)
-        edge.done = edge.closed = True
+        edge.finish(ref, keys)
 
 
 def _refusal(active: ActiveVertex) -> Exception | None:

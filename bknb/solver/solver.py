@@ -241,7 +241,8 @@ class Solver:
                         joined = True
                         board.miss(edge)
                         self._join_inputs(active, waits)
-                    await waits.change()
+                    if active.unready or not active.mapped:
+                        await waits.change()
                 else:
                     if not joined:
                         board.miss(edge)
@@ -284,9 +285,15 @@ class Solver:
         """Have everything realised that a vertex needs to run."""
         if active.inputs:
             board.decide(active, Phase.WAIT, "begin", "input")
-        for number, ready in enumerate(active.ready):
-            if not ready:
+        for number, given in enumerate(active.inputs):
+            if active.ready[number]:
+                continue
+            if not active.is_plain(number):
                 waits.join(self._realising(active, number))
+            elif given.done:
+                active.realised(number)
+            else:
+                waits.join(self._solving(given))
 
     async def _map(self, active: ActiveVertex) -> None:
         """Ask a source for its next cache map."""
@@ -338,8 +345,7 @@ class Solver:
             finally:
                 if held is not None:
                     await held.release()
-        active.ready[number] = True
-        active.unready -= 1
+        active.realised(number)
         self._propagate(active, number)
 
     def _connect(self, active: ActiveVertex, number: int, content_digest: Digest) -> None:
@@ -370,10 +376,10 @@ class Solver:
             if ref is None:
                 self._lost(edge, record, why)
                 return
-        edge.ref, edge.result_keys = ref, (record.key,)
+        keys: tuple[str, ...] = (record.key,)
         if record.remote:
-            edge.result_keys = adopt(edge, self._store, SCRATCH if ref is None else ref.id)
-        edge.done = edge.closed = True
+            keys = adopt(edge, self._store, SCRATCH if ref is None else ref.id)
+        edge.finish(ref, keys)
         board.decide(active, Phase.LOAD, "loaded", record.key, record.result)
 
     def _lost(self, edge: ActiveEdge, record: CacheRecord, why: str) -> None:

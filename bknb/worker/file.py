@@ -1,8 +1,9 @@
 """FileOp: copies, files, folders, links and removals (solver/llbsolver/file/backend.go, ops/file.go of BuildKit).
 
 The actions of one op form a small graph of their own. A chain of actions, which is all that a Dockerfile makes,
-works in one snapshot and is one request to the shim. An action whose result is needed by itself (an output, or
-read by a later one while others write on) is committed, and what follows continues on top of it.
+works in one snapshot and is one request to the shim; a chain that copies nothing shares it with other steps
+(`batch`). An action whose result is needed by itself (an output, or read by a later one while others write on) is
+committed, and what follows continues on top of it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bknb.llb.ops import (
     Action,
     ChownOpt,
     CopyAction,
+    FileAction,
     FileOp,
     MkDirAction,
     MkFileAction,
@@ -33,6 +35,8 @@ from bknb.protocols import CacheMap, Job, Mounts, MutableRef, Ref
 if TYPE_CHECKING:
     from bknb.worker.worker import LocalWorker
 
+SMALL = 1 << 18
+"""Bytes of files that an operation may write to be made together with others."""
 _KINDS = {
     CopyAction: "copy",
     MkFileAction: "mkfile",
@@ -64,6 +68,8 @@ class FileOperation:
         """
         async with AsyncExitStack() as stack:
             run = _Run(self.vertex, self.worker, inputs, stack)
+            if self._is_small():
+                return (await run.small(self.op.actions),)
             for number, action in enumerate(self.op.actions):
                 await run.plan(number, action, self._shared(number))
             await run.flush()
@@ -72,6 +78,18 @@ class FileOperation:
                 if action.output >= 0:
                     outputs[action.output] = (await run.result(number)).clone()
             return tuple(outputs.get(index) for index in range(max(outputs, default=-1) + 1))
+
+    def _is_small(self) -> bool:
+        """Whether it is a chain of actions that copy nothing and write little: those of many steps are made together."""
+        count, size = len(self.vertex.inputs), 0
+        for number, action in enumerate(self.op.actions):
+            last = number == len(self.op.actions) - 1
+            if not isinstance(action.action, MkFileAction | MkDirAction | SymlinkAction | RmAction):
+                return False
+            if action.output != (0 if last else -1) or (number and action.input != count + number - 1):
+                return False
+            size += len(action.action.data) if isinstance(action.action, MkFileAction) else 0
+        return bool(self.op.actions) and -1 <= self.op.actions[0].input < count and size <= SMALL
 
     def _shared(self, number: int) -> bool:
         """Whether the result of an action is needed as it is, by more than the one action that goes on with it."""
@@ -107,6 +125,14 @@ class _Run:
         self.actions: list[dict[str, Any]] = []
         self.final: set[int] = set()
         self.lender: Ref | None = None
+
+    async def small(self, actions: Sequence[FileAction]) -> Ref:
+        """A chain of actions that copy nothing, with what other steps do at the same time."""
+        self.mounted = [()]  # tree 0 is the one to be made
+        planned = [await self._json(each.action, 0, None) for each in actions if each.action is not None]
+        base = self._input(0, actions[0].input)
+        text = self.worker.veil.text(self.vertex.meta.name) or "file operation"
+        return await self.worker.files.make(base, planned, self.mounted[1:], text)
 
     async def plan(self, number: int, action: Any, shared: bool) -> None:
         if action.action is None:

@@ -17,6 +17,7 @@ from bknb.llb.vertex import Vertex
 from bknb.platforms import Platform
 from bknb.protocols import CacheMap, Dep, Executor, Job, Operation, Ref, RefStore, Shim
 from bknb.settings import Settings
+from bknb.worker.batch import FileBatch
 from bknb.worker.build import BuildOperation
 from bknb.worker.content import ContentHasher
 from bknb.worker.exec import ExecOperation
@@ -65,13 +66,14 @@ class LocalWorker:
 
     def __init__(
         self, *, settings: Settings, refs: RefStore, shim: Shim, executor: Executor, sources: Sequence[Source],
-        hasher: ContentHasher, platforms: tuple[Platform, ...],
+        hasher: ContentHasher, files: FileBatch, platforms: tuple[Platform, ...],
     ) -> None:  # fmt: skip
         self.settings = settings
         self.refs = refs
         self.shim = shim
         self.executor = executor
         self.hasher = hasher
+        self.files = files
         self._platforms = platforms
         self._sources: Mapping[str, Source] = {
             scheme: source for source in sources for scheme in source.schemes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ async def test_a_record_that_is_gone_is_not_held(desk: Desk) -> None:
     """Pruned by another kernel between being found and being held: a miss, and an error for who needs it."""
     one = await desk.step(None, "open('a', 'w')")
     await one.release()
+    await asyncio.sleep(0)  # what is let go is written at the end of the turn
     other = await desk.again()
     assert await other.store.evict(one.id) == []
     assert desk.store.try_hold(one.id) is None and await desk.store.get(one.id) is None
