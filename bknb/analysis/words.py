@@ -8,6 +8,7 @@ from dataclasses import replace
 from bknb.analysis.causes import Cause, Explanation, Kind, StepReason
 from bknb.analysis.seen import Seen, uses
 from bknb.display.answer import Paragraph, Proof, as_text
+from bknb.llb.ops import SourceOp
 from bknb.record import StepRecord
 
 _SHORT = 60
@@ -160,6 +161,11 @@ def with_hints(explanation: Explanation, after: Seen) -> Explanation:
 def hint(cause: Cause, explanation: Explanation, after: Seen) -> str:
     """What could be done so that this does not make steps run again; "" where nothing is known."""
     if cause.kind.of_file:
+        source = after.vertices.get(cause.origin[1])
+        if source is not None and not (
+            isinstance(source.op, SourceOp) and source.op.identifier.startswith("local://")
+        ):
+            return ""
         return next(
             (f"put {name} in .dockerignore" for name in _IGNORABLE if name in cause.subject.split("/")), ""
         )
@@ -178,18 +184,22 @@ def hint(cause: Cause, explanation: Explanation, after: Seen) -> str:
 
 def _lower_arg(cause: Cause, explanation: Explanation, after: Seen) -> str:
     """An ARG that stands above steps that do not name it makes them run: below the last of them it would not."""
-    line = next((place.line for place in after.variables.get(cause.subject, ()) if place.word == "ARG"), 0)
+    name = cause.subject
     places = sorted(
-        (after.lines[one.step.digest], uses(after.text(one.step), cause.subject))
+        (after.lines[one.step.digest], uses(after.text(one.step), name))
         for one in explanation.made_run(cause)
         if cause in one.own and one.step.digest in after.lines
     )
     first = next((at for at, (_, named) in enumerate(places) if named), 0)
-    return (
-        f"move ARG {cause.subject} (line {line}) below line {places[first - 1][0][1]}"
-        if line and first
-        else ""
-    )
+    if not first:
+        return ""
+    lowest = places[first - 1][0][1]
+    above = [
+        one.line for one in after.variables.get(name, ()) if one.word == "ARG" and one.line < places[0][0][0]
+    ]
+    if not above or any(uses(line, name) for line in after.source[above[-1] : lowest]):
+        return ""  # what stands between needs it where it is
+    return f"move ARG {name} (line {above[-1]}) below line {lowest}"
 
 
 def text(explanation: Explanation) -> str:
