@@ -355,7 +355,9 @@ def test_lines_are_shown_of_short_texts_only() -> None:
 )
 @given(
     steps=st.lists(
-        st.sampled_from(["content", "mode", "add", "remove", "run", "arg", "none"]), min_size=1, max_size=3
+        st.sampled_from(["content", "mode", "link", "add", "remove", "run", "arg", "env", "none"]),
+        min_size=1,
+        max_size=3,
     )
 )
 def test_the_cause_is_the_mutation_that_was_made(shared: Client, tmp_path: Path, steps: list[str]) -> None:
@@ -364,10 +366,11 @@ def test_the_cause_is_the_mutation_that_was_made(shared: Client, tmp_path: Path,
     (context / "d").mkdir(parents=True)
     (context / "d" / "f").write_text("0")
     (context / "d" / "gone").write_text(str(context))
-    state = {"run": 0, "arg": 0, "made": 0}
+    (context / "d" / "to").symlink_to("f")
+    state = {"run": 0, "arg": 0, "env": 0}
 
     def text() -> str:
-        return f"FROM busybox\nARG A\nCOPY d /d\nRUN echo {state['run']} {context} $A\n"
+        return f"FROM busybox\nARG A\nENV E={state['env']}\nCOPY d /d\nRUN echo {state['run']} {context} $A\n"
 
     def go() -> Build:
         return build(shared, context, text(), "--build-arg", f"A={state['arg']}")
@@ -389,9 +392,14 @@ def test_the_cause_is_the_mutation_that_was_made(shared: Client, tmp_path: Path,
             case "remove" if (context / "d" / "gone").exists():
                 (context / "d" / "gone").unlink()
                 expected = Cause(Kind.FILE_REMOVED, "d/gone")
-            case "run" | "arg":
+            case "link":
+                (context / "d" / "to").unlink()
+                (context / "d" / "to").symlink_to(f"nowhere{number}")
+                expected = Cause(Kind.FILE_LINK, "d/to")
+            case "run" | "arg" | "env":
                 state[step] += 1
                 instruction = f"RUN echo {state['run']} {context} $A"
-                expected = Cause(Kind.INSTRUCTION, instruction) if step == "run" else Cause(Kind.ARG, "A")
+                kinds = {"run": (Kind.INSTRUCTION, instruction), "arg": (Kind.ARG, "A"), "env": (Kind.ENV, "E")}
+                expected = Cause(*kinds[step])
         found = [(cause.kind, cause.subject) for cause in go().why().causes]
         assert found == ([(expected.kind, expected.subject)] if expected is not None else [])
