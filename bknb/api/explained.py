@@ -105,6 +105,8 @@ def baseline(client: Client, after: Seen, target: str | None) -> Seen | None:
                 break
             if record.id >= after.id or not record.definition or not _alike(record.steps, after.steps):
                 continue
+            if any(step.outcome == "compiled" for step in record.steps):
+                continue  # only its graph was asked for: it says nothing of the cache
             if not record.error and not record.cancelled:
                 return seen(history, record)
             failed = failed or record

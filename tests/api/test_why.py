@@ -269,6 +269,15 @@ def test_a_failed_baseline_is_passed_over(shared: Client, app: Path) -> None:
     assert told(again)[0][2:] == ("RUN cp req.txt got", "RUN cp req.txt mended")
 
 
+def test_a_build_that_was_only_compiled_is_no_baseline(shared: Client, app: Path) -> None:
+    """Its steps were never asked of the cache: the build before it is what counts."""
+    build(shared, app)
+    compiled = parse(["--llb", str(app)], cell=True)
+    shared.build(compiled, dockerfile=APP.replace("ENV E=1", "ENV E=5"))
+    again = build(shared, app, APP.replace("ENV E=1", "ENV E=6"))
+    assert told(again) == [("env", "E", "1", "6")]
+
+
 def test_two_named_builds_are_compared(shared: Client, app: Path, tmp_path: Path) -> None:
     """By object, by the beginning of an id, and from files, which bring the lists of files along."""
     one = build(shared, app)
