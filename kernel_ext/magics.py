@@ -200,7 +200,7 @@ class BknbMagics(Magics):
         """Keep a plan; the cell shows what it returns."""
         self._keep(found, plan)
         if found.fail_on_miss and plan.misses:
-            display(plan)
+            display(plan)  # type: ignore[no-untyped-call]
             plan.require_cached()
         return plan
 
