@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import html
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
@@ -21,8 +22,10 @@ from bknb.display.svg import fit, text_width
 
 WIDTH, LABELS, COSTS, ROW, HEAD, AXIS, LEGEND = 980.0, 292.0, 128.0, 20.0, 22.0, 31.0, 26.0
 _CELL: Final = 15.0
-_GAP_ABOVE: Final = 6.0
-"""Cells wider than this many pixels have a gap between them; narrower ones of one value are drawn as one."""
+_GAP_ABOVE, _ROUND_ABOVE = 6.0, 9.0
+"""Cells wider than so many pixels have a gap between them, and round corners; narrower ones are drawn as one."""
+MOST_COLUMNS: Final = 560
+"""Of a longer history a cell is several commits, and has the value that most of them have."""
 _LABEL_ROOM: Final = 92.0
 _HOT: Final = ("#d2831b", "#e0952b")
 """What ran, on white and on a dark ground: the hue of ``would run``, stronger."""
@@ -115,7 +118,8 @@ class _Drawing:
     """One map: its scale, and the parts that need it."""
 
     def __init__(self, heat: HeatMap) -> None:
-        self.heat = heat
+        self.each = -(-len(heat.columns) // MOST_COLUMNS) or 1
+        self.heat = heat = _squeezed(heat, self.each)
         self.cell = (WIDTH - LABELS - COSTS) / max(len(heat.columns), 1)
         self.cell = min(self.cell, 24.0)
         self.right = LABELS + self.cell * len(heat.columns)
@@ -159,25 +163,36 @@ class _Drawing:
             f'<g class="row{faded}"><text class="t" x="10" y="{y + 13:g}"><tspan class="k">{html.escape(keyword)}</tspan> '
             f"{html.escape(fit(rest, room))}</text>"
         )
-        at, wide = 0, self.cell >= _GAP_ABOVE
-        for value, run in groupby(row.cells):
-            count = len(list(run))
-            if value:
-                yield from self._cells(_CLASSES[value], at, count, y, apart=wide)
-            at += count
+        yield from self._cells(row, y + 2)
         yield f'<text class="s" x="{self.right + 12:g}" y="{y + 13:g}">{row.runs:,}</text>'
         cost = html.escape(row.cost)
         yield f'<text class="s" x="{self.right + COSTS - 6:g}" y="{y + 13:g}" text-anchor="end">{cost}</text></g>'
 
-    def _cells(self, kind: str, at: int, count: int, y: float, *, apart: bool) -> Iterator[str]:
-        top = f'y="{y + 2:g}" height="{_CELL:g}"'
-        if not apart:
-            x, width = LABELS + at * self.cell, count * self.cell
-            yield f'<rect class="{kind}" x="{x:.2f}" width="{width:.2f}" {top}/>'
+    def _cells(self, row: HeatRow, y: float) -> Iterator[str]:
+        if self.cell >= _ROUND_ABOVE:
+            for at, value in enumerate(row.cells):
+                if value:
+                    place = f'x="{LABELS + at * self.cell:.1f}" y="{y:g}" width="{self.cell - 1:.1f}" height="{_CELL:g}"'
+                    yield f'<rect class="{_CLASSES[value]}" {place} rx="2"/>'
             return
-        for place in range(at, at + count):
-            x = LABELS + place * self.cell
-            yield f'<rect class="{kind}" x="{x:.1f}" width="{self.cell - 1:.1f}" {top} rx="2"/>'
+        paths: dict[str, list[str]] = {}
+        for value, at, count in self._runs(row):
+            width = count * self.cell - (1 if self.cell >= _GAP_ABOVE else 0)
+            corners = f"M{LABELS + at * self.cell:.1f},{y:g}h{width:.2f}v{_CELL:g}h-{width:.2f}z"
+            paths.setdefault(_CLASSES[value], []).append(corners)
+        for kind, corners_ in paths.items():
+            yield f'<path class="{kind}" d="{"".join(corners_)}"/>'
+
+    def _runs(self, row: HeatRow) -> Iterator[tuple[str, int, int]]:
+        """Neighbours of one value: the value, the first one's place, how many; each alone where there is a gap between."""
+        at = 0
+        for value, run in groupby(row.cells):
+            count = len(list(run))
+            if value and self.cell >= _GAP_ABOVE:
+                yield from ((value, place, 1) for place in range(at, at + count))
+            elif value:
+                yield value, at, count
+            at += count
 
     def _failures(self) -> Iterator[str]:
         for at, column in enumerate(self.heat.columns):
@@ -209,14 +224,29 @@ class _Drawing:
         there = [(kind, words) for value, kind, words in said if value in values]
         if any(column.failed for column in self.heat.columns):
             there.append(("x", "cannot be built"))
+        if self.each > 1:
+            there.append(("none", f"a cell is {self.each} commits"))
         return [(kind, words, 36 + text_width(words, 11)) for kind, words in there]
 
     def _legend(self, y: float) -> Iterator[str]:
         x = LABELS
         for kind, words, room in self._keys():
-            yield f'<rect class="{kind}" x="{x:g}" y="{y - 10:g}" width="13" height="12" rx="2"/>'
+            if kind != "none":
+                yield f'<rect class="{kind}" x="{x:g}" y="{y - 10:g}" width="13" height="12" rx="2"/>'
             yield f'<text class="s" x="{x + 18:g}" y="{y:g}">{words}</text>'
             x += room
+
+
+def _squeezed(heat: HeatMap, each: int) -> HeatMap:
+    """The same history in so many times fewer columns."""
+    if each == 1:
+        return heat
+    places = range(0, len(heat.columns), each)
+    rows = [
+        replace(row, cells=[Counter(row.cells[at : at + each]).most_common(1)[0][0] for at in places]) for row in heat.rows
+    ]
+    columns = [replace(heat.columns[at], failed=all(c.failed for c in heat.columns[at : at + each])) for at in places]
+    return HeatMap(rows, columns)
 
 
 # --- as text ------------------------------------------------------------------------------------------------

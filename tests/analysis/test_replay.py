@@ -147,6 +147,14 @@ def test_base_images_are_asked_for_once(tmp_path: Path) -> None:
     assert any("those of today" in note for note in found.notes)
 
 
+def test_sources_elsewhere_stay_as_they_are(tmp_path: Path) -> None:
+    """What ADD downloads, or takes of another repository, is taken to be the same for every commit."""
+    text = "FROM scratch\nADD https://example.com/a.txt /a\nADD https://example.com/r.git#main /r\nCOPY n /n\n"
+    found = told(tmp_path, [{"Dockerfile": text, "n": "1"}, {"n": "2"}, {"Dockerfile": text.replace("a.txt", "b.txt")}])
+    lines = list(drawn(found).values())
+    assert lines == ["#.#", "#.#", "###"] and any("those of today" in note for note in found.notes)
+
+
 def test_scratch_asks_nobody(tmp_path: Path) -> None:
     """Nothing from outside: no word of base images."""
     world = World()

@@ -42,12 +42,28 @@ def test_a_cell_for_each_commit_and_step() -> None:
     assert [e.text for e in root.iter(f"{SPACE}text") if e.text in ("12 s", "build", "stage-1")] == ["build", "12 s", "stage-1"]
 
 
+def paths(document: str, kind: str) -> int:
+    """How many rectangles are drawn with one value, as parts of paths."""
+    found = [one for one in ET.fromstring(document).iter(f"{SPACE}path") if one.attrib.get("class") == kind]
+    return sum(one.attrib["d"].count("z") for one in found)
+
+
 def test_many_commits_are_drawn_in_runs() -> None:
     """Neighbours of one value are one rectangle, so that a long history stays a small picture."""
-    many = heat(*(row(f"RUN {at}", "#" * 500 + "." * 499 + "#") for at in range(15)))
-    drawn = svg(many)
-    assert len(rects(drawn, "r")) == 15 * 2 + 1 and len(rects(drawn, "c")) == 15 + 1
-    assert ET.fromstring(drawn).attrib["width"] == "980" and len(drawn) < 30_000
+    many = svg(heat(*(row(f"RUN {at}", "#" * 250 + "." * 199 + "#") for at in range(15))))
+    assert paths(many, "r") == 15 * 2 and paths(many, "c") == 15
+    assert ET.fromstring(many).attrib["width"] == "980" and len(many) < 20_000
+    worst = svg(heat(*(row(f"RUN {at}", "#.?" * 180) for at in range(15))))
+    assert paths(worst, "r") == 15 * 180 and len(worst) < 400_000
+    apart = svg(heat(row("RUN x", "#" * 70)))
+    assert paths(apart, "r") == 70
+
+
+def test_a_very_long_history_is_squeezed() -> None:
+    """A cell is then several commits, with the value that most of them have, and the legend says so."""
+    long = svg(heat(row("RUN x", "#" * 3000 + "..#" * 1000 + "?" * 4000)))
+    assert "a cell is 18 commits" in long and len(long) < 20_000
+    assert (paths(long, "r"), paths(long, "c"), paths(long, "u")) == (1, 1, 1)
 
 
 def test_values_have_words_and_textures() -> None:

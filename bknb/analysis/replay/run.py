@@ -159,7 +159,10 @@ def _notes(newest: Compiled | None, timeline: Timeline, clock: Clock) -> Iterato
     if failed:
         last = failed[-1]
         many = f"{len(failed)} commits cannot be built" if len(failed) > 1 else "One commit cannot be built"
-        yield f"{many}, and no cell says anything about that: {last.commit.short}: {last.error}"
+        yield (
+            f"{many}, so nothing is said of {'them' if len(failed) > 1 else 'it'}; what runs before the error counts as "
+            f"built. The last one, {last.commit.short}: {last.error}"
+        )
     if timeline.total(Outcome.UNKNOWN):
         yield (
             "A step that reads what another step writes (COPY --from) is cached if that came out the same: "
