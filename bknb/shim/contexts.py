@@ -66,8 +66,8 @@ def look(
         seen: what there was in that state: path, signature, what it is a hard link of.
 
     Returns:
-        ``files``, ``size``: of all that is part of the context; ``changed``, ``bytes``: of what has to be copied;
-        ``removed``: how many paths are gone; ``withheld``: paths. None if the state is not known here.
+        ``files``, ``size``: of all that is part of the context; ``changed``: how many names have to be copied,
+        ``copies`` of which are no folders, and have ``bytes``; ``removed``: how many paths are gone; ``withheld``: paths. None if the state is not known here.
 
     Raises:
         Failure: PathError, SourceError.
@@ -86,8 +86,8 @@ def look(
     one.found = found
     _keep(context.server, key, one)
     return {
-        "files": found.files, "size": found.size, "changed": found.changes, "bytes": found.to_copy,
-        "removed": len(found.removed), "withheld": found.withheld,
+        "files": found.files, "size": found.size, "changed": found.changes, "copies": found.copies,
+        "bytes": found.to_copy, "removed": len(found.removed), "withheld": found.withheld,
     }  # fmt: skip
 
 

@@ -107,11 +107,11 @@ class Found:
         links: path -> the path that it is a hard link of.
         special: paths in `changed` of what is neither a file nor a folder.
         withheld: paths that the session kept back.
-        files: how many paths are part of the context now; `size` is their bytes.
-        changes: how many of them are in `changed`; `to_copy` is their bytes.
+        files: how many files are part of the context now, folders not counted; `size` is their bytes.
+        changes: how many names are in `changed`; `copies` of them are no folders, `to_copy` is their bytes.
     """
 
-    __slots__ = ("changed", "changes", "files", "links", "removed", "size", "special", "to_copy", "withheld")
+    __slots__ = ("changed", "changes", "copies", "files", "links", "removed", "size", "special", "to_copy", "withheld")
 
     def __init__(self) -> None:
         self.changed: dict[str, list[str]] = {}
@@ -119,12 +119,13 @@ class Found:
         self.links: dict[str, str] = {}
         self.special: set[str] = set()
         self.withheld: list[str] = []
-        self.files = self.size = self.changes = self.to_copy = 0
+        self.files = self.size = self.changes = self.copies = self.to_copy = 0
 
-    def change(self, folder: str, name: str, size: int) -> None:
+    def change(self, folder: str, name: str, size: int, *, is_folder: bool = False) -> None:
         """A name that has to be copied."""
         self.changed.setdefault(folder, []).append(name)
         self.changes += 1
+        self.copies += not is_folder
         self.to_copy += size
 
 
@@ -330,9 +331,8 @@ class Walk:
     def _take_folder(self, above: _Folder, name: str, mode: int) -> None:
         before = above.known.get(name)
         above.seen += before is not None
-        self.found.files += 1
         if before != (mode,):
-            self.found.change(above.path, name, 0)
+            self.found.change(above.path, name, 0, is_folder=True)
 
     def _leave(self, here: _Folder) -> None:
         """All of a folder has been seen: what was known and was not seen is gone."""

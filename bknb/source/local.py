@@ -61,6 +61,7 @@ class _Found:
     files: int
     size: int
     changed: int
+    copies: int
     bytes: int
     removed: int
     withheld: list[str]
@@ -171,7 +172,7 @@ class LocalSource:
     async def _look(self, folder: _Folder, context: _Context | None) -> _Found:
         """Have the folder walked, and compared with what it was."""
         if folder.directory.files is not None:
-            return _Found(0, 0, 0, 0, 0, [])
+            return _Found(0, 0, 0, 0, 0, 0, [])
         state = context.state.ref if context is not None else ""
         asked: dict[str, Any] = {"key": folder.key, "state": state, "source": folder.directory.path, **folder.patterns}
         answer = await self._shim.call("contexts.look", **asked)
@@ -284,7 +285,7 @@ def _next(before: State | None, ref: str, rows: Collection[Row]) -> State:
 def _count(found: _Found) -> str:
     """The context in a few words: ``looked at 412 files, copied 1 (1.0 kB), removed 2``."""
     text = f"looked at {found.files:,} file{'' if found.files == 1 else 's'}"
-    text += f", copied {found.changed:,} ({_size(found.bytes)})" if found.changed else ", copied none"
+    text += f", copied {found.copies:,} ({_size(found.bytes)})" if found.copies else ", copied none"
     return text + (f", removed {found.removed:,}" if found.removed else "")
 
 
