@@ -26,7 +26,9 @@ class State:
 
     def remove(self, path: str) -> None:
         """A file, or everything in a folder."""
-        self.files = {name: one for name, one in self.files.items() if name != path and not name.startswith(f"{path}/")}
+        self.files = {
+            name: one for name, one in self.files.items() if name != path and not name.startswith(f"{path}/")
+        }
 
 
 def make(folder: Path, states: Sequence[tuple[str, Mapping[str, tuple[str, bytes]]]]) -> None:
@@ -35,10 +37,20 @@ def make(folder: Path, states: Sequence[tuple[str, Mapping[str, tuple[str, bytes
     stream = bytearray()
     for number, (subject, files) in enumerate(states):
         when = f"{EPOCH + 3600 * number} +0000".encode()
-        stream += b"commit refs/heads/main\ncommitter Test <test@example.com> " + when + b"\n" + _data(subject.encode())
+        stream += (
+            b"commit refs/heads/main\ncommitter Test <test@example.com> "
+            + when
+            + b"\n"
+            + _data(subject.encode())
+        )
         stream += b"deleteall\n"
         for path, (mode, data) in files.items():
-            name = path.encode(errors="surrogateescape").replace(b"\\", rb"\\").replace(b'"', rb"\"").replace(b"\n", rb"\n")
+            name = (
+                path.encode(errors="surrogateescape")
+                .replace(b"\\", rb"\\")
+                .replace(b'"', rb"\"")
+                .replace(b"\n", rb"\n")
+            )
             stream += b"M " + mode.encode() + b' inline "' + name + b'"\n' + _data(data)
     git(folder, "fast-import", "--quiet", "--force", data=bytes(stream))
 
@@ -103,7 +115,9 @@ def project(number: int, seed: int) -> list[tuple[str, Mapping[str, tuple[str, b
     state.write("conf/link", "a.conf", "120000")
     states = []
     for at in range(number):
-        subject = chance.choices(list(_EDITS), [weight for weight, _ in _EDITS.values()])[0] if at else "begin"
+        subject = (
+            chance.choices(list(_EDITS), [weight for weight, _ in _EDITS.values()])[0] if at else "begin"
+        )
         if at:
             _EDITS[subject][1](state, words, chance, at)
         state.write("Dockerfile", DOCKERFILE.format(**words))
@@ -118,7 +132,9 @@ def _edit_source(state: State, words: dict[str, str], chance: random.Random, at:
 
 
 def _chmod(state: State, words: dict[str, str], chance: random.Random, at: int) -> None:
-    path = chance.choice([path for path, (mode, _) in state.files.items() if mode != "120000" and "/" in path])
+    path = chance.choice(
+        [path for path, (mode, _) in state.files.items() if mode != "120000" and "/" in path]
+    )
     mode, data = state.files[path]
     state.files[path] = ("100755" if mode == "100644" else "100644"), data
 

@@ -23,12 +23,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from bknb.analysis import replay as core
-from bknb.analysis.replay import Change, Clock, Outcome, Question, Reordering, Repository
+from bknb.analysis.replay import Clock, Outcome, Question, Reordering, Repository
+from bknb.api.replay_view import view_of
 from bknb.builder.bridge import LocalBridge
 from bknb.builder.local import LocalBuilder
-from bknb.display import amounts
-from bknb.display.heat import CACHED, NONE, OPEN, RAN, HeatColumn, HeatMap, HeatRow, svg
-from bknb.display.replay import ReplayMove, ReplayView, render_html, render_text
+from bknb.display.heat import svg
+from bknb.display.replay import ReplayView, render_html, render_text
 from bknb.errors import UsageError
 from bknb.history import History
 from bknb.options import words_parser
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 _REMEMBERED: Final = 200
 """Builds whose durations count, newest first."""
-_CELLS: Final = {Outcome.CACHED: CACHED, Outcome.RAN: RAN, Outcome.UNKNOWN: OPEN}
 COMMITS: Final = 50
 
 
@@ -86,7 +85,12 @@ class Replay:
         for column in timeline.columns:
             commit = column.commit
             when = pandas.Timestamp(commit.time, unit="s")
-            head: dict[str, object] = {"commit": commit.id, "time": when, "subject": commit.subject, "error": column.error}
+            head: dict[str, object] = {
+                "commit": commit.id,
+                "time": when,
+                "subject": commit.subject,
+                "error": column.error,
+            }
             if column.error:
                 rows.append(head)
             for row, cell in zip(timeline.rows, column.cells, strict=True):
@@ -96,7 +100,18 @@ class Replay:
                         **head, "stage": row.stage, "step": row.command, "instruction": cell.command,
                         "outcome": cell.outcome.value, "how": cell.how, "seconds": seconds,
                     })  # fmt: skip
-        columns = ["commit", "time", "subject", "stage", "step", "instruction", "outcome", "how", "seconds", "error"]
+        columns = [
+            "commit",
+            "time",
+            "subject",
+            "stage",
+            "step",
+            "instruction",
+            "outcome",
+            "how",
+            "seconds",
+            "error",
+        ]
         kinds = pandas.CategoricalDtype([outcome.value for outcome in Outcome])
         return pandas.DataFrame(rows, columns=columns).astype({"seconds": "float64", "outcome": kinds})
 
@@ -126,7 +141,13 @@ class Replay:
         import pandas
 
         rows = [
-            {"change": one.title, "runs": one.runs, "seconds": one.seconds, "commits": one.commits, "because": one.because}
+            {
+                "change": one.title,
+                "runs": one.runs,
+                "seconds": one.seconds,
+                "commits": one.commits,
+                "because": one.because,
+            }
             for one in self.reorderings
         ]
         columns = ["change", "runs", "seconds", "commits", "because"]
@@ -139,7 +160,11 @@ class Replay:
             UsageError: another ending, or the file cannot be written.
         """
         ending = os.path.splitext(os.fspath(path))[1].lower()
-        makers = {".svg": lambda: svg(self._view.heat), ".html": lambda: render_html(self._view), ".txt": lambda: f"{self!r}\n"}
+        makers = {
+            ".svg": lambda: svg(self._view.heat),
+            ".html": lambda: render_html(self._view),
+            ".txt": lambda: f"{self!r}\n",
+        }
         if ending not in makers:
             raise UsageError(f"{os.fspath(path)}: the ending says the form: {', '.join(makers)}")
         try:
@@ -182,11 +207,36 @@ def parser(prog: str) -> argparse.ArgumentParser:
     """The parser of a replay's words."""
     made = words_parser(prog)
     add = made.add_argument
-    add("context", nargs="?", default=".", metavar="REPO/CONTEXT", help="a folder of a git repository: what COPY reads; the current one if absent")
+    add(
+        "context",
+        nargs="?",
+        default=".",
+        metavar="REPO/CONTEXT",
+        help="a folder of a git repository: what COPY reads; the current one if absent",
+    )
     add("-f", "--file", default="", metavar="PATH", help="the Dockerfile; CONTEXT/Dockerfile if absent")
-    add("-n", "--commits", type=int, default=COMMITS, metavar="N", help=f"replay the last N commits of the first parents' line; {COMMITS} if absent")
-    add("--rev", action="append", default=[], metavar="REV", help="replay these commits, in this order; may repeat")
-    add("--build-arg", action="append", default=[], metavar="K=V", help="a build argument; in it {commit}, {short}, {time} are each commit's; may repeat")
+    add(
+        "-n",
+        "--commits",
+        type=int,
+        default=COMMITS,
+        metavar="N",
+        help=f"replay the last N commits of the first parents' line; {COMMITS} if absent",
+    )
+    add(
+        "--rev",
+        action="append",
+        default=[],
+        metavar="REV",
+        help="replay these commits, in this order; may repeat",
+    )
+    add(
+        "--build-arg",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="a build argument; in it {commit}, {short}, {time} are each commit's; may repeat",
+    )
     add("--target", default="", metavar="STAGE", help="the stage to build; the last one if absent")
     add("--platform", default="", metavar="OS/ARCH", help="what is built for; this machine's if absent")
     return made
@@ -271,8 +321,12 @@ class _Images:
         parts = self._builder.parts
         session = LocalSession({}, {}, {}, os.environ)
         async with parts.solver.job("replay", session, lambda event: None) as job:
-            bridge = LocalBridge(job, parts.worker.platforms, job.solve, parts.images.resolve_image_config, parts.worker)
-            return await bridge.resolve_image_config(reference, platform=platform, resolve_mode=mode, log_name="")
+            bridge = LocalBridge(
+                job, parts.worker.platforms, job.solve, parts.images.resolve_image_config, parts.worker
+            )
+            return await bridge.resolve_image_config(
+                reference, platform=platform, resolve_mode=mode, log_name=""
+            )
 
 
 def _filename(file: str, folder: str) -> str:
@@ -291,65 +345,3 @@ def clock_of(history: History) -> Clock:
             if step.outcome == "ran" and step.command and step.completed is not None:
                 found.setdefault((step.stage, step.command), []).append(step.seconds)
     return Clock(found)
-
-
-# --- showing ------------------------------------------------------------------------------------------------
-
-
-def view_of(found: core.Replay, name: str) -> ReplayView:
-    """What is shown of a replay."""
-    timeline = found.timeline
-    ran, unknown = timeline.total(Outcome.RAN), timeline.total(Outcome.UNKNOWN)
-    cells = ran + unknown + timeline.total(Outcome.CACHED)
-    count = len(timeline.columns)
-    share = f"{round(100 * ran / cells)} % of the steps" if cells else "No step"
-    of = f"{ran:,} of {cells:,}" + (f", and {unknown:,} known only at run time" if unknown else "")
-    dearest = found.costs[0] if found.costs and found.costs[0].seconds else None
-    most = f" Most time: {amounts.cut(dearest.row.command, 60)}, {amounts.seconds(dearest.seconds)}." if dearest else ""
-    over = f"the last {count:,} commits" if count > 1 else "one commit"
-    headline = f"would have run over {over} of {name}: {of}.{most}"
-    return ReplayView(share, headline, _heat(found), [_move(one) for one in found.reorderings], found.notes)
-
-
-def _heat(found: core.Replay) -> HeatMap:
-    costs = {id(cost.row): cost for cost in found.costs}
-    rows = []
-    for number, row in enumerate(found.timeline.rows):
-        cost = costs[id(row)]
-        cells = [column.cells[number] if column.cells else None for column in found.timeline.columns]
-        rows.append(
-            HeatRow(
-                row.stage, row.command, [_CELLS[cell.outcome] if cell is not None else NONE for cell in cells], cost.ran,
-                amounts.seconds(cost.seconds) if cost.seconds else "", not row.now,
-            )
-        )  # fmt: skip
-    columns = [
-        HeatColumn(column.commit.short, column.commit.time, bool(column.error)) for column in found.timeline.columns
-    ]
-    return HeatMap(rows, columns)
-
-
-def _move(one: Reordering) -> ReplayMove:
-    time = f"{amounts.seconds(one.seconds)}: " if one.seconds else ""
-    basis = [_basis(change) for change in one.changes[:6]]
-    if len(one.changes) > 6:
-        basis.append(f"and {len(one.changes) - 6} more instructions")
-    if one.seconds is None:
-        basis.append("No earlier durations of these instructions are known: counted in runs")
-    if one.commits < one.of:
-        basis.append(f"The change is possible in {one.commits} of {one.of} commits; the others are as they were")
-    saved = f"would have saved {time}{amounts.count(one.runs, 'run')} in {amounts.count(one.of, 'commit')}"
-    return ReplayMove(one.title, saved, basis, one.because, one.diff)
-
-
-def _basis(change: Change) -> str:
-    """What one instruction contributes to what is saved."""
-    step, times = amounts.cut(change.command, 70), amounts.count(change.after, "commit")
-    may = f", and may have in {change.open:,} more" if change.open else ""
-    instead = f" and not in {change.before:,}" if change.before else ": it is new"
-    took = "" if change.each is None else f"; {amounts.seconds(change.each)} each, {_samples(change.samples)}"
-    return f"{step} would have run in {times}{may}{instead}{took}"
-
-
-def _samples(count: int) -> str:
-    return "from one earlier run" if count == 1 else f"the median of {count:,} earlier runs"

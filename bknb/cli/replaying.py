@@ -24,8 +24,15 @@ def replay(words: list[str]) -> int:
     from bknb.api.replayed import parser, replayed
 
     made = parser("bknb replay")
-    made.add_argument("-o", "--output", default="", metavar="FILE", help="write it to FILE.html, .svg or .txt instead")
-    made.add_argument("--format", choices=("text", "json"), default="text", help="text, or a line of JSON for each commit and step")
+    made.add_argument(
+        "-o", "--output", default="", metavar="FILE", help="write it to FILE.html, .svg or .txt instead"
+    )
+    made.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="text, or a line of JSON for each commit and step",
+    )
     if wants_help(words):
         print(made.format_help() + _HELP)
         return 0

@@ -204,7 +204,9 @@ class _Drawing:
         """The ends, and as many commits between them as have room, by day and id."""
         count = len(self.heat.columns)
         labels = max(2, min(int(self.cell * count / _LABEL_ROOM), 7)) if count > 1 else 1
-        places = sorted({round(at * (count - 1) / max(labels - 1, 1)) for at in range(labels)}) if count else []
+        places = (
+            sorted({round(at * (count - 1) / max(labels - 1, 1)) for at in range(labels)}) if count else []
+        )
         if self.cell * count < _LABEL_ROOM * 1.6:
             places = places[-1:]
         for place in places:
@@ -243,9 +245,12 @@ def _squeezed(heat: HeatMap, each: int) -> HeatMap:
         return heat
     places = range(0, len(heat.columns), each)
     rows = [
-        replace(row, cells=[Counter(row.cells[at : at + each]).most_common(1)[0][0] for at in places]) for row in heat.rows
+        replace(row, cells=[Counter(row.cells[at : at + each]).most_common(1)[0][0] for at in places])
+        for row in heat.rows
     ]
-    columns = [replace(heat.columns[at], failed=all(c.failed for c in heat.columns[at : at + each])) for at in places]
+    columns = [
+        replace(heat.columns[at], failed=all(c.failed for c in heat.columns[at : at + each])) for at in places
+    ]
     return HeatMap(rows, columns)
 
 
@@ -254,7 +259,9 @@ def _squeezed(heat: HeatMap, each: int) -> HeatMap:
 
 def text(heat: HeatMap, width: int = 100) -> list[str]:
     """The map as lines of at most `width` characters; where commits outnumber them, a character is several."""
-    names = min(max([len(_indent(row) + shown(row.name)) for row in heat.rows], default=0), max(width // 3, 20))
+    names = min(
+        max([len(_indent(row) + shown(row.name)) for row in heat.rows], default=0), max(width // 3, 20)
+    )
     costs = [_cost(row) for row in heat.rows]
     tail = max(map(len, costs), default=0)
     room = max(width - names - tail - 4, 10)
@@ -268,7 +275,9 @@ def text(heat: HeatMap, width: int = 100) -> list[str]:
             lines.append(f"[{amounts.cut(shown(stage), width - 2)}]" if stage else "")
         name = f"{_indent(row)}{amounts.cut(shown(row.name), names - len(_indent(row)))}".ljust(names)
         cells = "".join(
-            "×" if any(column.failed for column in heat.columns[at : at + each]) and each == 1 else _mark(row.cells[at : at + each])
+            "×"
+            if any(column.failed for column in heat.columns[at : at + each]) and each == 1
+            else _mark(row.cells[at : at + each])
             for at in range(0, count, each)
         )
         lines.append(f"{name}  {cells}  {cost.rjust(tail)}")

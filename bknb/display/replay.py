@@ -56,7 +56,9 @@ def _clean(view: ReplayView) -> ReplayView:
         )
         for move in view.moves[:MOST_MOVES]
     ]  # fmt: skip
-    return ReplayView(shown(view.strong), shown(view.headline), view.heat, moves, [shown(note) for note in view.notes])
+    return ReplayView(
+        shown(view.strong), shown(view.headline), view.heat, moves, [shown(note) for note in view.notes]
+    )
 
 
 def render_html(view: ReplayView) -> str:
@@ -72,14 +74,20 @@ def render_html(view: ReplayView) -> str:
         f"{words(view.headline)}</div>"
         + image(picture, alt, heat.width(view.heat))
         + "".join(_move(move, look.line) for move in view.moves)
-        + (fold("Taken for granted", "", f'<div style="{QUIET}">{notes}</div>', opened=False) if notes else "")
+        + (
+            fold("Taken for granted", "", f'<div style="{QUIET}">{notes}</div>', opened=False)
+            if notes
+            else ""
+        )
         + "</div>"
     )
 
 
 def _move(move: ReplayMove, line: str) -> str:
     basis = "".join(f'<div style="{QUIET}">{words(one)}</div>' for one in move.basis)
-    because = f'<div style="{QUIET}">The same build as long as {words(move.because)}.</div>' if move.because else ""
+    because = (
+        f'<div style="{QUIET}">The same build as long as {words(move.because)}.</div>' if move.because else ""
+    )
     return (
         f'<div style="border-left:3px solid {line};padding:2px 0 2px 12px;margin:12px 0">'
         f"<div><b>{words(move.title)}</b> {words(move.saved)}</div>{basis}{_diff(move.diff)}{because}</div>"
@@ -93,7 +101,9 @@ def _diff(lines: Sequence[str]) -> str:
         if line.startswith("@@"):
             drawn += ["⋮"] if drawn else []
         else:
-            drawn.append(f'<span style="background:{tint}">{html.escape(line)}</span>' if tint else html.escape(line))
+            drawn.append(
+                f'<span style="background:{tint}">{html.escape(line)}</span>' if tint else html.escape(line)
+            )
     return f'<pre style="{PRE}">{chr(10).join(drawn)}</pre>' if drawn else ""
 
 

@@ -85,16 +85,24 @@ def test_a_folder_of_the_repository_is_a_context(folder: Path) -> None:
     git(folder, "checkout", "-q", "-f", "main")
     with Repository(str(folder / "sub")) as below:
         commits = below.commits(4)
-        assert set(below.files(commits[3])) == {"c"} and [len(changes) for changes in below.changes(commits)] == [2, 1, 0]
+        assert set(below.files(commits[3])) == {"c"} and [
+            len(changes) for changes in below.changes(commits)
+        ] == [2, 1, 0]
         assert below.read(commits[3], "../a/x", 10) == b"1"
-        assert below.read(commits[3], "../../a", 10) is below.read(commits[3], "../../../etc/passwd", 9999) is None
+        assert (
+            below.read(commits[3], "../../a", 10)
+            is below.read(commits[3], "../../../etc/passwd", 9999)
+            is None
+        )
 
 
 def test_files_are_read_through_links(repository: Repository) -> None:
     """A link inside of the repository is followed; a folder, a missing file and a strange name are none."""
     newest = repository.commits(1)[0]
     assert repository.read(newest, "link", 10) == b"two"
-    assert [repository.read(newest, path, 10) for path in ("sub", "none", "a\nb", "sub/none", "a/x/y")] == [None] * 5
+    assert [repository.read(newest, path, 10) for path in ("sub", "none", "a\nb", "sub/none", "a/x/y")] == [
+        None
+    ] * 5
     assert repository.read(newest, "link", 10) == b"two"  # each answer has been read to its end
     with pytest.raises(SourceError, match="at most 2 are read"):
         repository.read(newest, "link", 2)
@@ -128,7 +136,9 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, repository: Repository)
             repository.commits(number)
 
 
-def test_a_hook_s_environment_is_not_heeded(repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hook_s_environment_is_not_heeded(
+    repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """GIT_DIR of another repository, as it is set inside of a hook, changes nothing."""
     monkeypatch.setenv("GIT_DIR", "/nonexistent")
     monkeypatch.setenv("GIT_INDEX_FILE", "/nonexistent/index")
@@ -169,7 +179,9 @@ def on_disk(folder: Path, exclude: list[str]) -> Tree:
         if stat.S_ISREG(entry.mode):
             data = (folder / entry.path).read_bytes()
             digest = f"sha256:{hashlib.sha256(header(entry.mode, size=len(data)) + data).hexdigest()}"
-        entries.append((entry.path, Entry(entry.mode, size=entry.size, linkname=entry.linkname, digest=digest)))
+        entries.append(
+            (entry.path, Entry(entry.mode, size=entry.size, linkname=entry.linkname, digest=digest))
+        )
     return Tree.of(entries)
 
 
@@ -177,7 +189,12 @@ SELECTORS = (
     (), (ContentSelector("/src"),), (ContentSelector("/docs/*.md", wildcard=True),), (ContentSelector("/data"), ContentSelector("/conf")),
     (ContentSelector("/conf/link", follow_links=True),), (ContentSelector("/src", include=("**/*.md",)),),
 )  # fmt: skip
-IGNORES = ([".git"], [".git", "src", "!src/main.txt"], [".git", "**/*.md", "!docs/page1.md"], [".git", "*", "!data", "!src/deep/**", "src/p*"])
+IGNORES = (
+    [".git"],
+    [".git", "src", "!src/main.txt"],
+    [".git", "**/*.md", "!docs/page1.md"],
+    [".git", "*", "!data", "!src/deep/**", "src/p*"],
+)
 
 
 def ask(tree: Tree | ContextTree, selectors: tuple[ContentSelector, ...]) -> str:
@@ -197,7 +214,9 @@ def test_digests_are_those_of_a_checkout(tmp_path: Path, exclude: list[str]) -> 
         commits = repository.commits(40)
         digests = Digests(repository)
         tree = ContextTree(digests, repository.files(commits[0]), exclude)
-        for number, (commit, changes) in enumerate(zip(commits, [[], *repository.changes(commits)], strict=True)):
+        for number, (commit, changes) in enumerate(
+            zip(commits, [[], *repository.changes(commits)], strict=True)
+        ):
             tree.change(changes)
             if number % 3 and number < 30:
                 continue  # changes of several commits come at once
@@ -211,13 +230,21 @@ def test_digests_are_those_of_a_checkout(tmp_path: Path, exclude: list[str]) -> 
 
 NAMES = st.sampled_from(["a", "b", "a/x", "a/y", "a/x/p", "b/x", "b/x/q/r", "c/x", "c/y/z"])
 PATTERNS = st.lists(
-    st.sampled_from(["a", "b/x", "!a/x", "!a/x/p", "*", "!b", "!**/x", "c/*", "!c/y/z", "**/y", "!c", "b/**", "!b/x/q"]), max_size=4
+    st.sampled_from(
+        ["a", "b/x", "!a/x", "!a/x/p", "*", "!b", "!**/x", "c/*", "!c/y/z", "**/y", "!c", "b/**", "!b/x/q"]
+    ),
+    max_size=4,
 )
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.dictionaries(NAMES, st.sampled_from(["1", "2"]), max_size=6), min_size=1, max_size=4), PATTERNS)
-def test_patterns_choose_what_a_walk_chooses(tmp_path: Path, states: list[dict[str, str]], exclude: list[str]) -> None:
+@given(
+    st.lists(st.dictionaries(NAMES, st.sampled_from(["1", "2"]), max_size=6), min_size=1, max_size=4),
+    PATTERNS,
+)
+def test_patterns_choose_what_a_walk_chooses(
+    tmp_path: Path, states: list[dict[str, str]], exclude: list[str]
+) -> None:
     """The paths that are there after some changes are those that the walk of a folder finds, whatever is ignored."""
 
     class Fixed(Digests):
@@ -249,8 +276,16 @@ def test_patterns_choose_what_a_walk_chooses(tmp_path: Path, states: list[dict[s
 
 def test_modes_are_those_of_a_checkout() -> None:
     """Files, executables, links, and submodules, which are empty folders."""
-    modes = {mode: oct(mode_of(Blob(mode, ""))) for mode in ("100644", "100664", "100755", "120000", "160000")}
-    assert modes == {"100644": "0o100644", "100664": "0o100644", "100755": "0o100755", "120000": "0o120777", "160000": "0o40755"}
+    modes = {
+        mode: oct(mode_of(Blob(mode, ""))) for mode in ("100644", "100664", "100755", "120000", "160000")
+    }
+    assert modes == {
+        "100644": "0o100644",
+        "100664": "0o100644",
+        "100755": "0o100755",
+        "120000": "0o120777",
+        "160000": "0o40755",
+    }
 
 
 def test_a_pattern_that_is_none_is_one_line(repository: Repository) -> None:

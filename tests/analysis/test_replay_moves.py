@@ -35,17 +35,29 @@ def installed(instruction: str) -> tuple[tuple[str, ...], list[str]] | None:
 
 KNOWN = {
     "RUN npm ci": (("npm",), ["package.json", "package-lock.json", ".npmrc"]),
-    "RUN --mount=type=cache,target=/root/.npm npm ci --omit=dev": (("npm",), ["package.json", "package-lock.json", ".npmrc"]),
+    "RUN --mount=type=cache,target=/root/.npm npm ci --omit=dev": (
+        ("npm",),
+        ["package.json", "package-lock.json", ".npmrc"],
+    ),
     'RUN ["npm", "ci"]': (("npm",), ["package.json", "package-lock.json", ".npmrc"]),
-    "RUN yarn --frozen-lockfile": (("yarn",), ["package.json", "yarn.lock", ".npmrc", ".yarnrc", ".yarnrc.yml"]),
+    "RUN yarn --frozen-lockfile": (
+        ("yarn",),
+        ["package.json", "yarn.lock", ".npmrc", ".yarnrc", ".yarnrc.yml"],
+    ),
     "RUN pnpm install --frozen-lockfile": (("pnpm",), ["package.json", "pnpm-lock.yaml", ".npmrc"]),
     "RUN npm install -g typescript@5.1": (("npm",), []),
-    "RUN apt-get update \\\n && apt-get install -y \\\n  gcc libc6-dev=2.36-9 \\\n && rm -rf /var/lib/apt/lists/*": (("apt-get",), []),
+    "RUN apt-get update \\\n && apt-get install -y \\\n  gcc libc6-dev=2.36-9 \\\n && rm -rf /var/lib/apt/lists/*": (
+        ("apt-get",),
+        [],
+    ),
     "RUN DEBIAN_FRONTEND=noninteractive apt-get install -qq git": (("apt-get",), []),
     "RUN set -ex && apk add --no-cache git": (("apk",), []),
     "RUN dnf install -y gcc && dnf clean all": (("dnf",), []),
     "RUN pip install --no-cache-dir -r requirements.txt": (("pip",), ["requirements.txt"]),
-    "RUN python -m pip install -U pip && pip install -r req/prod.txt -c req/limits.txt": (("pip",), ["req/prod.txt", "req/limits.txt"]),
+    "RUN python -m pip install -U pip && pip install -r req/prod.txt -c req/limits.txt": (
+        ("pip",),
+        ["req/prod.txt", "req/limits.txt"],
+    ),
     "RUN pip install flask==3.0": (("pip",), []),
     "RUN go mod download": (("go",), ["go.mod", "go.sum"]),
     "RUN bundle install --jobs=4": (("bundle",), ["Gemfile", "Gemfile.lock", ".ruby-version"]),
@@ -104,7 +116,10 @@ def test_several_installs_move_in_their_order() -> None:
 def test_a_project_in_a_folder() -> None:
     """The manifest is copied from where it lies to where the install runs."""
     web = {f"web/{path}": text for path, text in NODE.items()}
-    for text in ("FROM node\nWORKDIR /app\nCOPY web .\nRUN npm ci\n", "FROM node\nCOPY . /app\nWORKDIR /app/web\nRUN npm ci\n"):
+    for text in (
+        "FROM node\nWORKDIR /app\nCOPY web .\nRUN npm ci\n",
+        "FROM node\nCOPY . /app\nWORKDIR /app/web\nRUN npm ci\n",
+    ):
         (move,) = moves(text, web)
         assert "COPY web/package.json web/package-lock.json ./" in move.lines
 
@@ -123,9 +138,15 @@ def test_a_project_in_a_folder() -> None:
         ("WORKDIR /app\nCOPY --from=other . .\nRUN npm ci", NODE),
         ("WORKDIR /app\nCOPY src src\nRUN npm ci", NODE),  # the manifest comes from elsewhere
         ("WORKDIR /app\nCOPY . .\nRUN npm ci", {"package.json": NODE["package.json"]}),  # no lock file
-        ("WORKDIR /app\nCOPY . .\nRUN npm ci", {**NODE, "node_modules/x/y": ""}),  # would be laid over what it makes
+        (
+            "WORKDIR /app\nCOPY . .\nRUN npm ci",
+            {**NODE, "node_modules/x/y": ""},
+        ),  # would be laid over what it makes
         ("WORKDIR /app\nCOPY . .\nRUN npm ci", {**NODE, "npm-shrinkwrap.json": ""}),
-        ("WORKDIR /app\nCOPY . .\nRUN npm ci", {**NODE, "package.json": '{"scripts":{"postinstall":"node x"}}'}),
+        (
+            "WORKDIR /app\nCOPY . .\nRUN npm ci",
+            {**NODE, "package.json": '{"scripts":{"postinstall":"node x"}}'},
+        ),
         ("WORKDIR /app\nCOPY . .\nRUN npm ci", {**NODE, "package.json": '{"dependencies":{"a":"file:./a"}}'}),
         ("WORKDIR /app\nCOPY . .\nRUN npm ci", {**NODE, "package.json": '{"workspaces":["a"]}'}),
         ("WORKDIR /app\nCOPY . .\nRUN npm ci", {**NODE, "package.json": "[" * 10_000}),
@@ -133,7 +154,10 @@ def test_a_project_in_a_folder() -> None:
         ("WORKDIR /app\nCOPY . .\nRUN pip install -r r.txt", {"r.txt": "own @ file:///app\n"}),
         ("WORKDIR /app\nCOPY . .\nRUN go mod download", {"go.mod": "replace x => ./x\n"}),
         ("WORKDIR /app\nCOPY . .\nRUN go mod download", {"go.mod": "", "go.work": ""}),
-        ("WORKDIR /app\nCOPY . .\nRUN cargo fetch", {"Cargo.toml": "[package]\nname='x'\n", "Cargo.lock": ""}),
+        (
+            "WORKDIR /app\nCOPY . .\nRUN cargo fetch",
+            {"Cargo.toml": "[package]\nname='x'\n", "Cargo.lock": ""},
+        ),
         ("WORKDIR /app\nCOPY . .\nRUN bundle install", {"Gemfile": "gemspec\n"}),
     ],
 )
@@ -146,18 +170,31 @@ def test_scripts_that_are_not_run_do_not_matter() -> None:
     """With --ignore-scripts the manifest may have them; cargo takes one that names its own targets."""
     scripts = {**NODE, "package.json": '{"scripts":{"postinstall":"node x"}}'}
     assert moves("FROM x\nWORKDIR /app\nCOPY . .\nRUN npm ci --ignore-scripts\n", scripts) != []
-    cargo = {"Cargo.toml": "[package]\nname='x'\n[[bin]]\nname='x'\npath='src/x.rs'\n[dependencies]\na='1'\n", "Cargo.lock": ""}
+    cargo = {
+        "Cargo.toml": "[package]\nname='x'\n[[bin]]\nname='x'\npath='src/x.rs'\n[dependencies]\na='1'\n",
+        "Cargo.lock": "",
+    }
     assert moves("FROM x\nWORKDIR /app\nCOPY . .\nRUN cargo fetch\n", cargo) != []
 
 
 def test_an_arg_moves_to_its_first_use() -> None:
     """Or to the end of its stage; an instruction that speaks of it holds it, an ENV or a heredoc as well."""
+
     def moved(text: str) -> list[tuple[str, ...]]:
         return [move.lines for move in moves(text, {}) if move.name[0] == "arg"]
 
     assert moved("FROM a\nARG V=1\nRUN x\nRUN echo $V\n") == [("FROM a", "RUN x", "ARG V=1", "RUN echo $V")]
-    assert moved("FROM a\n# why\nARG V\nRUN x\nCMD y\nFROM b\n") == [("FROM a", "RUN x", "CMD y", "# why", "ARG V", "FROM b")]
-    for held in ("RUN echo ${V}", "ENV W=$V", "RUN <<E\necho $V\nE", "COPY <<E /x\n$V\nE", "WORKDIR /$V", "ONBUILD RUN x"):
+    assert moved("FROM a\n# why\nARG V\nRUN x\nCMD y\nFROM b\n") == [
+        ("FROM a", "RUN x", "CMD y", "# why", "ARG V", "FROM b")
+    ]
+    for held in (
+        "RUN echo ${V}",
+        "ENV W=$V",
+        "RUN <<E\necho $V\nE",
+        "COPY <<E /x\n$V\nE",
+        "WORKDIR /$V",
+        "ONBUILD RUN x",
+    ):
         assert moved(f"FROM a\nARG V\n{held}\nRUN x\n") == []
     assert moved("FROM a\nARG V\nARG W=$V\nRUN x\n") == [("FROM a", "ARG V", "RUN x", "ARG W=$V")]
     assert moved("FROM a\nARG V\nCOPY a b\nENV X=1\n") == []  # no RUN has it in its environment
@@ -169,7 +206,9 @@ def test_a_change_is_found_again_in_other_versions() -> None:
     (move,) = moves(text, NODE)
     other = text.replace("FROM node AS web", "FROM node:20 AS web\nRUN before")
     files, content = world(NODE)
-    assert b"COPY package.json package-lock.json ./\nRUN npm ci\nCOPY . .\n" in apply(move.name, other.encode(), files, content)
+    assert b"COPY package.json package-lock.json ./\nRUN npm ci\nCOPY . .\n" in apply(
+        move.name, other.encode(), files, content
+    )
     for unfit in (b"FROM node\nRUN x\n", b"FORM x", b"", text.replace("web", "other").encode()):
         assert apply(move.name, unfit, files, content) == unfit
 

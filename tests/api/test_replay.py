@@ -68,7 +68,9 @@ def test_equals_real_builds(shared: Client, repository: Path, tmp_path: Path) ->
         real = told(shared.build(parse([str(work)], cell=False)))
         rows = table[table["commit"] == id]
         foretold = Counter(zip(rows["stage"], rows["instruction"], rows["outcome"], strict=True))
-        unknown = Counter({key: count for key, count in foretold.items() if key[2] == "known only at run time"})
+        unknown = Counter(
+            {key: count for key, count in foretold.items() if key[2] == "known only at run time"}
+        )
         places = {key[:2] for key in unknown}
         assert {k: n for k, n in (foretold - unknown).items() if k[:2] not in places} == {
             k: n for k, n in real.items() if k[:2] not in places
@@ -111,7 +113,13 @@ def test_tables(whole: Replay) -> None:
 def test_costs_come_from_earlier_builds(client: Client, tmp_path: Path) -> None:
     """A step that builds of this store have run is timed by them."""
     text = "FROM busybox\nCOPY a /a\nRUN sleep 0.2\nRUN true\n"
-    make(tmp_path / "r", [(f"commit {at}", {"Dockerfile": ("100644", text.encode()), "a": ("100644", b"%d" % at)}) for at in range(4)])
+    make(
+        tmp_path / "r",
+        [
+            (f"commit {at}", {"Dockerfile": ("100644", text.encode()), "a": ("100644", b"%d" % at)})
+            for at in range(4)
+        ],
+    )
     before = replay(str(tmp_path / "r"), client=client)
     assert before.costs["seconds"].isna().all() and any("counted in runs" in note for note in before.notes)
     git(tmp_path / "r", "checkout", "-q", "-f", "main")
@@ -136,7 +144,9 @@ def test_nothing_is_left_behind(client: Client, repository: Path) -> None:
 def test_shows_itself(whole: Replay, tmp_path: Path) -> None:
     """As text and as a page with a picture; saved in each form, and in no other."""
     bundle = whole._repr_mimebundle_()
-    assert bundle["text/plain"].startswith(f"{round(100 * (whole.table['outcome'] == 'ran').mean())} % of the steps")
+    assert bundle["text/plain"].startswith(
+        f"{round(100 * (whole.table['outcome'] == 'ran').mean())} % of the steps"
+    )
     assert "data:image/svg+xml;base64," in bundle["text/html"] and len(bundle["text/html"]) < 300_000
     for name in ("a.svg", "a.html", "a.txt"):
         whole.save(tmp_path / name)
@@ -150,7 +160,23 @@ def test_shows_itself(whole: Replay, tmp_path: Path) -> None:
 
 def test_words() -> None:
     """Those of the command line; what is wrong is one line with the nearest word."""
-    found = parse_replay(["-f", "x", "-n", "7", "--build-arg", "A={commit}", "--target", "t", "--rev", "a", "--rev", "b", "app"])
+    found = parse_replay(
+        [
+            "-f",
+            "x",
+            "-n",
+            "7",
+            "--build-arg",
+            "A={commit}",
+            "--target",
+            "t",
+            "--rev",
+            "a",
+            "--rev",
+            "b",
+            "app",
+        ]
+    )
     assert (found.context, found.file, found.commits, found.revisions) == ("app", "x", 7, ("a", "b"))
     assert found.opts == {"build-arg:A": "{commit}", "target": "t"}
     for words, said in {
@@ -176,7 +202,9 @@ def test_what_is_wrong_is_one_line(client: Client, tmp_path: Path, repository: P
     assert "python:3" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A map on stdout, lines of JSON, or a file; help; wrong words are one line and code 2."""
     need("busybox")
     monkeypatch.setenv("BKNB_ROOT", str(tmp_path / "state"))
@@ -193,7 +221,11 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert main(["replay", "-o", str(tmp_path / "x.html"), str(folder)]) == 0
     assert capsys.readouterr().out == "" and "<img" in (tmp_path / "x.html").read_text()
     assert main(["replay", "--help"]) == 0 and "REPO/CONTEXT" in capsys.readouterr().out
-    for words in (["--nope"], ["-o", "x.txt", "--format", "json"], ["-o", str(tmp_path / "x.png"), str(folder)]):
+    for words in (
+        ["--nope"],
+        ["-o", "x.txt", "--format", "json"],
+        ["-o", str(tmp_path / "x.png"), str(folder)],
+    ):
         assert main(["replay", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
@@ -213,8 +245,21 @@ RUN echo $SHA > /sha
 
 def test_savings_are_what_real_builds_save(client: Client, tmp_path: Path) -> None:
     """Built as it was and as it is proposed, each step runs as often as was said, and the files are the same."""
-    files = {"Dockerfile": NPM, "package.json": '{"name":"a"}', "package-lock.json": "{}", "src/a": "1", ".dockerignore": ".git\nDockerfile\nREADME.md\n"}
-    edits = [{}, {"src/a": "2"}, {"src/a": "3"}, {"package.json": '{"name":"b"}'}, {"README.md": "2"}, {"src/a": "4"}]
+    files = {
+        "Dockerfile": NPM,
+        "package.json": '{"name":"a"}',
+        "package-lock.json": "{}",
+        "src/a": "1",
+        ".dockerignore": ".git\nDockerfile\nREADME.md\n",
+    }
+    edits = [
+        {},
+        {"src/a": "2"},
+        {"src/a": "3"},
+        {"package.json": '{"name":"b"}'},
+        {"README.md": "2"},
+        {"src/a": "4"},
+    ]
     states = []
     for number, edit in enumerate(edits):
         files = {**files, **edit}
@@ -242,7 +287,9 @@ def test_savings_are_what_real_builds_save(client: Client, tmp_path: Path) -> No
             git(work, "checkout", "--detach", "-q", id)
             build = client.build(parse(["--build-arg", f"SHA={id}", str(work)], cell=False), dockerfile=text)
             counts.update(step.command for step in build.steps if step.outcome == "ran" and step.command)
-            left[text].append([build.files.text(path) for path in ("/app/node_modules/all", "/app/src/a", "/out", "/sha")])
+            left[text].append(
+                [build.files.text(path) for path in ("/app/node_modules/all", "/app/src/a", "/out", "/sha")]
+            )
     assert left[NPM.encode()] == left[changed]
     before, after = ran.values()
     assert {command: (before[command], after[command]) for command in said} == said

@@ -23,7 +23,11 @@ def heat(*rows: HeatRow, failed: int | None = None) -> HeatMap:
     return HeatMap(rows, [HeatColumn(f"{at:08x}", 86_400 * at, at == failed) for at in range(count)])
 
 
-SMALL = heat(row("RUN npm ci", "#..#?", cost="12 s"), row("COPY . .", "#.## "), row("RUN top", "#..??", stage="stage-1"))
+SMALL = heat(
+    row("RUN npm ci", "#..#?", cost="12 s"),
+    row("COPY . .", "#.## "),
+    row("RUN top", "#..??", stage="stage-1"),
+)
 
 
 def rects(document: str, kind: str) -> list[ET.Element]:
@@ -38,8 +42,14 @@ def test_a_cell_for_each_commit_and_step() -> None:
     root = ET.fromstring(drawn)
     for one in root.iter(f"{SPACE}rect"):
         if "x" in one.attrib:
-            assert float(one.attrib["x"]) >= 0 and float(one.attrib["x"]) + float(one.attrib["width"]) <= float(root.attrib["width"])
-    assert [e.text for e in root.iter(f"{SPACE}text") if e.text in ("12 s", "build", "stage-1")] == ["build", "12 s", "stage-1"]
+            assert float(one.attrib["x"]) >= 0 and float(one.attrib["x"]) + float(
+                one.attrib["width"]
+            ) <= float(root.attrib["width"])
+    assert [e.text for e in root.iter(f"{SPACE}text") if e.text in ("12 s", "build", "stage-1")] == [
+        "build",
+        "12 s",
+        "stage-1",
+    ]
 
 
 def paths(document: str, kind: str) -> int:
@@ -69,9 +79,11 @@ def test_a_very_long_history_is_squeezed() -> None:
 def test_values_have_words_and_textures() -> None:
     """The legend names what is there and nothing else; what is open is hatched; a commit that fails is a bar."""
     drawn = svg(SMALL)
-    assert "known only at run time" in drawn and "cannot be built" not in drawn and 'fill:url(#h)' in drawn
+    assert "known only at run time" in drawn and "cannot be built" not in drawn and "fill:url(#h)" in drawn
     plain = svg(heat(row("RUN x", "#.#"), failed=1))
-    assert "known only at run time" not in plain and "cannot be built" in plain and len(rects(plain, "x")) == 2
+    assert (
+        "known only at run time" not in plain and "cannot be built" in plain and len(rects(plain, "x")) == 2
+    )
 
 
 def test_text() -> None:
@@ -89,7 +101,13 @@ def test_text() -> None:
 
 def test_text_of_many_commits_fits() -> None:
     """A character stands for several commits and says which share of them ran; no line is too long."""
-    lines = text(heat(row("RUN x", "#" * 50 + "." * 100 + "#." * 25 + "?" * 50 + "#" * 50), row("RUN " + "y" * 300, "." * 300)), 80)
+    lines = text(
+        heat(
+            row("RUN x", "#" * 50 + "." * 100 + "#." * 25 + "?" * 50 + "#" * 50),
+            row("RUN " + "y" * 300, "." * 300),
+        ),
+        80,
+    )
     assert all(len(line) <= 80 for line in lines[:-1])
     marks = lines[1].split("  ")[-2].strip()
     assert marks[0] == "█" and "·" in marks and set("▃▄▅▆") & set(marks) and "?" in marks
@@ -108,7 +126,13 @@ def test_names_are_anybody_s() -> None:
     evil = 'RUN echo "</text><script>x</script>" $a$ \x1b[31m \x00 \udcff ]]>'
     shown = heat(row(evil, "#.?", stage="<b>"))
     ET.fromstring(svg(shown))
-    move = ReplayMove("<i>t</i>", "saved $x$", ["<b>basis</b>"], "<u>", ["--- a", "+++ a", "@@ -1 +1 @@", f"-{evil}", "+<img src=x>"])
+    move = ReplayMove(
+        "<i>t</i>",
+        "saved $x$",
+        ["<b>basis</b>"],
+        "<u>",
+        ["--- a", "+++ a", "@@ -1 +1 @@", f"-{evil}", "+<img src=x>"],
+    )
     view = ReplayView("<s>", "\x1b]0;x\x07", shown, [move], ["<note>"])
     page = render_html(view)
     page.encode()
@@ -120,8 +144,23 @@ def test_names_are_anybody_s() -> None:
 
 def test_a_page_says_what_would_be_saved() -> None:
     """Title, sums, lines that change in their colours, and what has to hold; of many changes the first four."""
-    move = ReplayMove("Copy first", "would have saved 9 runs", ["RUN x: 1 and not 10"], "x reads y", ["--- f", "+++ f", "@@ -1 +1 @@", " a", "-b", "+c"])
-    view = ReplayView("9 %", "would have run", SMALL, [move, *[replace(move, title=f"no {at}") for at in range(5)]], ["Granted."])
+    move = ReplayMove(
+        "Copy first",
+        "would have saved 9 runs",
+        ["RUN x: 1 and not 10"],
+        "x reads y",
+        ["--- f", "+++ f", "@@ -1 +1 @@", " a", "-b", "+c"],
+    )
+    view = ReplayView(
+        "9 %",
+        "would have run",
+        SMALL,
+        [move, *[replace(move, title=f"no {at}") for at in range(5)]],
+        ["Granted."],
+    )
     for shown in (render_html(view), render_text(view)):
-        assert all(words in shown for words in ("Copy first", "9 runs", "1 and not 10", "x reads y", "-b", "+c", "Granted.", "no 2"))
+        assert all(
+            words in shown
+            for words in ("Copy first", "9 runs", "1 and not 10", "x reads y", "-b", "+c", "Granted.", "no 2")
+        )
         assert "no 3" not in shown and "--- f" not in shown and "@@" not in shown

@@ -13,8 +13,13 @@ def test_the_verb_draws_a_map(kernel: Kernel, tmp_path: Path) -> None:
     make(tmp_path / "work" / "app", project(10, seed=1))
     shown = kernel.run("%bknb replay -n 10 --build-arg FLAVOUR={short} app")
     assert shown.status == "ok" and shown.result is not None
-    assert "commits of app" in shown.result["text/plain"] and "data:image/svg+xml" in shown.result["text/html"]
-    assert kernel.run("print(_.table['commit'].nunique(), set(_.table['outcome']) >= {'ran', 'cached'})").stdout == "10 True\n"
+    assert (
+        "commits of app" in shown.result["text/plain"] and "data:image/svg+xml" in shown.result["text/html"]
+    )
+    assert (
+        kernel.run("print(_.table['commit'].nunique(), set(_.table['outcome']) >= {'ran', 'cached'})").stdout
+        == "10 True\n"
+    )
     same = kernel.run("import bknb; print(type(bknb.replay('app', '-n', '2')).__name__)")
     assert same.stdout == "Replay\n"
     assert "REPO/CONTEXT" in kernel.run("%bknb replay --help").stdout

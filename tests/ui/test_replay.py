@@ -43,7 +43,10 @@ def view(commits: int) -> ReplayView:
             else:
                 cells.append(OPEN if often < 0 and draw < 0.7 else CACHED)
         rows.append(HeatRow(stage, name, cells, cells.count(RAN), cost, "adduser" in name))
-    columns = [HeatColumn(f"{at * 7919 + 0xA1B2C3:08x}", 1_770_000_000 + at * 40_000, at == commits // 3) for at in range(commits)]
+    columns = [
+        HeatColumn(f"{at * 7919 + 0xA1B2C3:08x}", 1_770_000_000 + at * 40_000, at == commits // 3)
+        for at in range(commits)
+    ]
     said = f"would have run over the last {commits} commits of shop: 684 of 1,800."
     return ReplayView("38 % of the steps", said, HeatMap(rows, columns), [MOVE], ["Granted."])
 
@@ -56,7 +59,9 @@ def test_a_page(chromium: Any, name: str, commits: int, scheme: str, width: int)
     context = chromium.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme)
     page = context.new_page()
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if not request.url.startswith("data:") else None)
+    page.on(
+        "request", lambda request: asked.append(request.url) if not request.url.startswith("data:") else None
+    )
     ground, ink = ("#111", "#ddd") if scheme == "dark" else ("#fff", "#222")
     style = f"color-scheme:{scheme};background:{ground};color:{ink}"
     try:

@@ -113,7 +113,9 @@ class Compiler:
         self._frontend = DockerfileFrontend(host=platform)
         self._known: dict[tuple[object, ...], Compiled | BknbError] = {}
 
-    async def compile(self, dockerfile: bytes, ignore: Mapping[str, bytes], opts: Mapping[str, str]) -> Compiled:
+    async def compile(
+        self, dockerfile: bytes, ignore: Mapping[str, bytes], opts: Mapping[str, str]
+    ) -> Compiled:
         """The graph of a Dockerfile.
 
         Args:
@@ -216,7 +218,13 @@ class _Bridge:
         return _nothing
 
     async def resolve_image_config(
-        self, reference: str, *, platform: Platform | None, resolve_mode: str, log_name: str, oci_store: str = ""
+        self,
+        reference: str,
+        *,
+        platform: Platform | None,
+        resolve_mode: str,
+        log_name: str,
+        oci_store: str = "",
     ) -> ImageConfigAnswer:
         if oci_store:
             raise UnsupportedError(f"{reference} is in a layout of a client, which a replay has not")
@@ -231,7 +239,9 @@ class _Bridge:
         op = edge.vertex.op
         if isinstance(op, SourceOp) and op.identifier.startswith("local://"):
             return _Folder(self.files)
-        raise SourceError("a replay runs nothing, and this Dockerfile has to read what a step makes to be compiled")
+        raise SourceError(
+            "a replay runs nothing, and this Dockerfile has to read what a step makes to be compiled"
+        )
 
     async def read_file(self, ref: Ref | None, path: str, *, limit: int = 0) -> bytes | None:
         return ref.files.get(posixpath.normpath(path).lstrip("/")) if isinstance(ref, _Folder) else None

@@ -29,7 +29,14 @@ _UNSET: Final = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_PREFIX",
 )  # fmt: skip
 """Set inside of a hook, and then about another repository."""
-_SAFE: Final = ("--no-optional-locks", "--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "protocol.allow=never")
+_SAFE: Final = (
+    "--no-optional-locks",
+    "--literal-pathspecs",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "protocol.allow=never",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,15 @@ class Repository:
     def _log(self, head: str, *words: str) -> list[Commit]:
         if not head or not head.isprintable() or head[0] in "-^" or ".." in head:
             raise UsageError(f"{head[:80]!r} is no revision")
-        done = self._run("rev-list", "--format=%H %ct %s", "--encoding=UTF-8", *words, f"{head}^{{commit}}", "--", check=False)
+        done = self._run(
+            "rev-list",
+            "--format=%H %ct %s",
+            "--encoding=UTF-8",
+            *words,
+            f"{head}^{{commit}}",
+            "--",
+            check=False,
+        )
         if done.returncode:
             if self._run("rev-parse", "--verify", "--quiet", "HEAD", check=False).returncode:
                 raise SourceError(f"{self.folder} has no commits yet")
@@ -140,7 +155,9 @@ class Repository:
             mode, _, id = head.decode().split(" ")
             found[self._relative(path)] = Blob(mode, id)
         if len(found) > MOST_FILES:
-            raise SourceError(f"commit {commit.short} has {len(found):,} files: at most {MOST_FILES:,} are replayed")
+            raise SourceError(
+                f"commit {commit.short} has {len(found):,} files: at most {MOST_FILES:,} are replayed"
+            )
         return found
 
     def changes(self, commits: Sequence[Commit]) -> list[list[Change]]:
@@ -227,12 +244,14 @@ class Repository:
     def _text(self, *words: str) -> str:
         return os.fsdecode(self._run(*words).stdout)
 
-    def _run(
-        self, *words: str, input: bytes = b"", check: bool = True
-    ) -> subprocess.CompletedProcess[bytes]:
+    def _run(self, *words: str, input: bytes = b"", check: bool = True) -> subprocess.CompletedProcess[bytes]:
         try:
             done = subprocess.run(
-                [*self._git(), *words], input=input, capture_output=True, env=self._environment, start_new_session=True
+                [*self._git(), *words],
+                input=input,
+                capture_output=True,
+                env=self._environment,
+                start_new_session=True,
             )
         except FileNotFoundError:
             raise SourceError("a replay asks git, which is not there: apt-get install git") from None
@@ -270,7 +289,9 @@ class _Blobs:
             return None
         data = b"".join(self._chunks(size, limit))
         if size > limit:
-            raise SourceError(f"{name.partition(':')[2] or name} is {size:,} bytes: at most {limit:,} are read")
+            raise SourceError(
+                f"{name.partition(':')[2] or name} is {size:,} bytes: at most {limit:,} are read"
+            )
         return data
 
     def digests(self, wanted: Sequence[Blob], header: Callable[[Blob, int], bytes]) -> Iterator[str]:

@@ -111,7 +111,11 @@ def _command(words: Sequence[str]) -> Install | None:
         return _NOTHING
     if words[0] == "rm":
         gone = [word for word in words[1:] if not word.startswith("-")]
-        return _NOTHING if all(word.startswith(("/var/cache/", "/var/lib/apt/", "/tmp/", "/root/.")) for word in gone) else None
+        return (
+            _NOTHING
+            if all(word.startswith(("/var/cache/", "/var/lib/apt/", "/tmp/", "/root/.")) for word in gone)
+            else None
+        )
     if words[:3] in (["python", "-m", "pip"], ["python3", "-m", "pip"]):
         words = ["pip", *words[3:]]
     reader = _READERS.get(words[0])
@@ -127,7 +131,9 @@ def _named(words: Sequence[str]) -> bool:
     )
 
 
-def _system(name: str, install: Sequence[str], aside: Sequence[str]) -> Callable[[Sequence[str]], Install | None]:
+def _system(
+    name: str, install: Sequence[str], aside: Sequence[str]
+) -> Callable[[Sequence[str]], Install | None]:
     """A package manager of a distribution: it reads nothing of a project."""
 
     def reader(words: Sequence[str]) -> Install | None:
@@ -139,7 +145,9 @@ def _system(name: str, install: Sequence[str], aside: Sequence[str]) -> Callable
     return reader
 
 
-def _javascript(name: str, lock: str, extra: Sequence[str], without: Sequence[str]) -> Callable[[Sequence[str]], Install | None]:
+def _javascript(
+    name: str, lock: str, extra: Sequence[str], without: Sequence[str]
+) -> Callable[[Sequence[str]], Install | None]:
     """npm, yarn and pnpm: package.json, a lock file and settings."""
 
     def reader(words: Sequence[str]) -> Install | None:
@@ -151,9 +159,16 @@ def _javascript(name: str, lock: str, extra: Sequence[str], without: Sequence[st
         options = [word for word in rest if word.startswith("-")]
         if verb not in ("ci", "install", "i") or len(options) != len(rest) or not _named(rest):
             return None
-        if any(option.startswith(("--prefix", "--cwd", "-C", "--dir", "-w", "--workspace", "--filter")) for option in options):
+        if any(
+            option.startswith(("--prefix", "--cwd", "-C", "--dir", "-w", "--workspace", "--filter"))
+            for option in options
+        ):
             return None
-        check = _package_json if "--ignore-scripts" in options else lambda text: _package_json(text) and not _scripts(text)
+        check = (
+            _package_json
+            if "--ignore-scripts" in options
+            else lambda text: _package_json(text) and not _scripts(text)
+        )
         manifests = (Manifest("package.json", check=check), Manifest(lock, required=verb == "ci"))
         settings = tuple(Manifest(path, required=False) for path in extra)
         return Install((name,), manifests + settings, ("node_modules",), tuple(without))
@@ -161,7 +176,15 @@ def _javascript(name: str, lock: str, extra: Sequence[str], without: Sequence[st
     return reader
 
 
-_SCRIPTS: Final = ("preinstall", "install", "postinstall", "prepare", "prepublish", "preprepare", "postprepare")
+_SCRIPTS: Final = (
+    "preinstall",
+    "install",
+    "postinstall",
+    "prepare",
+    "prepublish",
+    "preprepare",
+    "postprepare",
+)
 
 
 def _object(text: str) -> dict[str, object]:
@@ -181,7 +204,10 @@ def _package_json(text: str) -> bool:
     package = _object(text)
     wanted = [package.get(name) for name in ("dependencies", "devDependencies", "optionalDependencies")]
     versions = [version for group in wanted if isinstance(group, dict) for version in group.values()]
-    local = any(str(version).startswith(("file:", "link:", ".", "/", "workspace:", "portal:", "patch:")) for version in versions)
+    local = any(
+        str(version).startswith(("file:", "link:", ".", "/", "workspace:", "portal:", "patch:"))
+        for version in versions
+    )
     return bool(package) and not local and "workspaces" not in package
 
 
@@ -212,7 +238,21 @@ def _pip(words: Sequence[str]) -> Install | None:
 def _requirements(text: str) -> bool:
     lines = (line.strip() for line in text.splitlines())
     return not any(
-        line.startswith(("-e", "--editable", "-r", "--requirement", "-c", "--constraint", "-f", "--find-links", ".", "/", "file:"))
+        line.startswith(
+            (
+                "-e",
+                "--editable",
+                "-r",
+                "--requirement",
+                "-c",
+                "--constraint",
+                "-f",
+                "--find-links",
+                ".",
+                "/",
+                "file:",
+            )
+        )
         or "@ file:" in line
         for line in lines
     )
@@ -232,9 +272,15 @@ def _go_mod(text: str) -> bool:
 def _bundle(words: Sequence[str]) -> Install | None:
     if words[:1] == ["config"] and not any("/" in word for word in words):
         return _NOTHING
-    if words[:1] not in (["install"], []) or not all(word.startswith("-") and "/" not in word for word in words[1:]):
+    if words[:1] not in (["install"], []) or not all(
+        word.startswith("-") and "/" not in word for word in words[1:]
+    ):
         return None
-    files = (Manifest("Gemfile", check=_gemfile), Manifest("Gemfile.lock", required=False), Manifest(".ruby-version", False))
+    files = (
+        Manifest("Gemfile", check=_gemfile),
+        Manifest("Gemfile.lock", required=False),
+        Manifest(".ruby-version", False),
+    )
     return Install(("bundle",), files, ("vendor",))
 
 
@@ -247,7 +293,11 @@ def _poetry(words: Sequence[str]) -> Install | None:
         return _NOTHING
     if words[:1] != ["install"] or "--no-root" not in words or not _named(words[1:]):
         return None
-    return Install(("poetry",), (Manifest("pyproject.toml", check=_pyproject), Manifest("poetry.lock", False)), (".venv",))
+    return Install(
+        ("poetry",),
+        (Manifest("pyproject.toml", check=_pyproject), Manifest("poetry.lock", False)),
+        (".venv",),
+    )
 
 
 def _uv(words: Sequence[str]) -> Install | None:
@@ -255,7 +305,11 @@ def _uv(words: Sequence[str]) -> Install | None:
         return _pip(words[1:])
     if words[:1] != ["sync"] or "--no-install-project" not in words or not _named(words[1:]):
         return None
-    files = (Manifest("pyproject.toml", check=_pyproject), Manifest("uv.lock", False), Manifest(".python-version", False))
+    files = (
+        Manifest("pyproject.toml", check=_pyproject),
+        Manifest("uv.lock", False),
+        Manifest(".python-version", False),
+    )
     return Install(("uv",), files, (".venv",))
 
 
@@ -264,7 +318,11 @@ def _pyproject(text: str) -> bool:
 
 
 def _composer(words: Sequence[str]) -> Install | None:
-    if words[:1] != ["install"] or not {"--no-scripts", "--no-autoloader"} <= set(words) or not _named(words[1:]):
+    if (
+        words[:1] != ["install"]
+        or not {"--no-scripts", "--no-autoloader"} <= set(words)
+        or not _named(words[1:])
+    ):
         return None
     files = (Manifest("composer.json", check=_composer_json), Manifest("composer.lock", False))
     return Install(("composer",), files, ("vendor",))
@@ -278,7 +336,12 @@ def _cargo(words: Sequence[str]) -> Install | None:
     if words[:1] != ["fetch"] or not all(word == "--locked" for word in words[1:]):
         return None
     files = (Manifest("Cargo.toml", check=_cargo_toml), Manifest("Cargo.lock", required=True))
-    return Install(("cargo",), files, (), ("rust-toolchain", "rust-toolchain.toml", ".cargo/config", ".cargo/config.toml"))
+    return Install(
+        ("cargo",),
+        files,
+        (),
+        ("rust-toolchain", "rust-toolchain.toml", ".cargo/config", ".cargo/config.toml"),
+    )
 
 
 def _cargo_toml(text: str) -> bool:

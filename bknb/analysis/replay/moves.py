@@ -29,8 +29,31 @@ _ASIDE: Final = (
 """They only write into the image's config: where they stand does not matter."""
 _ALONG: Final = (ast.Arg, ast.Env, ast.Workdir, ast.User, ast.Shell)
 """What a RUN is run with: these go where it goes."""
-_OWNED: Final = ("/", "/etc", "/usr", "/var", "/root", "/bin", "/sbin", "/lib", "/lib64", "/run", "/dev", "/proc", "/sys", "/tmp")
-_PROJECTS: Final = ("/usr/src", "/usr/local/src", "/usr/app", "/usr/local/app", "/var/www", "/var/app", "/var/task")
+_OWNED: Final = (
+    "/",
+    "/etc",
+    "/usr",
+    "/var",
+    "/root",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/run",
+    "/dev",
+    "/proc",
+    "/sys",
+    "/tmp",
+)
+_PROJECTS: Final = (
+    "/usr/src",
+    "/usr/local/src",
+    "/usr/app",
+    "/usr/local/app",
+    "/var/www",
+    "/var/app",
+    "/var/task",
+)
 """Below folders of the system: where projects are kept all the same."""
 
 
@@ -95,7 +118,11 @@ def _lines(dockerfile: bytes) -> list[str]:
 def _block(command: ast.Instruction, lines: Sequence[str]) -> range:
     """The lines of an instruction, with the comments right above it."""
     first = command.start_line - 1
-    while first > 0 and lines[first - 1].lstrip().startswith("#") and not re.match(r"\s*#\s*(syntax|escape|check)\s*=", lines[first - 1]):
+    while (
+        first > 0
+        and lines[first - 1].lstrip().startswith("#")
+        and not re.match(r"\s*#\s*(syntax|escape|check)\s*=", lines[first - 1])
+    ):
         first -= 1
     return range(first, command.end_line)
 
@@ -116,9 +143,17 @@ def _args(stage_name: str, stage: ast.Stage, lines: Sequence[str]) -> list[Move]
         if not any(isinstance(other, ast.Run) for other in between):
             continue
         block = _block(command, lines)
-        at = _block(stage.commands[target], lines).start if target < len(stage.commands) else between[-1].end_line
+        at = (
+            _block(stage.commands[target], lines).start
+            if target < len(stage.commands)
+            else between[-1].end_line
+        )
         moved = [*lines[: block.start], *lines[block.stop : at], *(lines[at] for at in block), *lines[at:]]
-        below = f"above its first use in line {stage.commands[target].start_line}" if target < len(stage.commands) else "to the end of its stage"
+        below = (
+            f"above its first use in line {stage.commands[target].start_line}"
+            if target < len(stage.commands)
+            else "to the end of its stage"
+        )
         found.append(
             Move(
                 ("arg", stage_name, *names), f"Move ARG {' '.join(names)} down {below}",
@@ -157,7 +192,9 @@ def _installs(
     workdir = ""
     for number, command in enumerate(stage.commands):
         if isinstance(command, ast.Workdir):
-            workdir = posixpath.normpath(posixpath.join(workdir, command.path)) if "$" not in command.path else ""
+            workdir = (
+                posixpath.normpath(posixpath.join(workdir, command.path)) if "$" not in command.path else ""
+            )
         elif isinstance(command, ast.Copy | ast.Add) and _passed(command, workdir) is not None:
             move = _Attempt(stage_name, stage.commands, lines, files, content).move(number, workdir)
             if move is not None:
@@ -181,7 +218,12 @@ class _Attempt:
     """Moving installs of one stage above one COPY."""
 
     def __init__(
-        self, stage: str, commands: Sequence[ast.Command], lines: Sequence[str], files: Mapping[str, Blob], content: ReadFile
+        self,
+        stage: str,
+        commands: Sequence[ast.Command],
+        lines: Sequence[str],
+        files: Mapping[str, Blob],
+        content: ReadFile,
     ) -> None:
         self._stage = stage
         self._commands = commands
@@ -247,7 +289,11 @@ class _Attempt:
         home = next((one for one in reversed(passed) if _below(workdir, one.target) is not None), None)
         if home is None:
             return None
-        folder = posixpath.normpath(posixpath.join(home.source, _below(workdir, home.target) or "")).removeprefix(".").lstrip("/")
+        folder = (
+            posixpath.normpath(posixpath.join(home.source, _below(workdir, home.target) or ""))
+            .removeprefix(".")
+            .lstrip("/")
+        )
         by_target: dict[str, list[str]] = {}
         for manifest in install.manifests:
             path = posixpath.join(folder, manifest.path)
@@ -256,20 +302,33 @@ class _Attempt:
                 if manifest.required or blob is not None:
                     return None
                 continue
-            if manifest.check is not None and not manifest.check((self._content(blob) or b"").decode(errors="replace")):
+            if manifest.check is not None and not manifest.check(
+                (self._content(blob) or b"").decode(errors="replace")
+            ):
                 return None
             by_target.setdefault(posixpath.dirname(manifest.path), []).append(path)
         for gone in (*install.makes, *install.without):
-            if any(path == posixpath.join(folder, gone) or path.startswith(posixpath.join(folder, gone) + "/") for path in self._files):
+            if any(
+                path == posixpath.join(folder, gone) or path.startswith(posixpath.join(folder, gone) + "/")
+                for path in self._files
+            ):
                 return None
         if any(re.search(r"\s", path) for paths in by_target.values() for path in paths):
             return None
         flags = " ".join(re.findall(r"--(?:chown|chmod)=\S+", home.command.text))
         head = f"COPY {flags} ".replace("  ", " ")
-        return [f"{head}{' '.join(paths)} ./{target}{'/' if target else ''}" for target, paths in by_target.items()], folder
+        return [
+            f"{head}{' '.join(paths)} ./{target}{'/' if target else ''}"
+            for target, paths in by_target.items()
+        ], folder
 
     def _made(
-        self, first: ast.Command, taken: Sequence[ast.Command], copies: Mapping[int, Sequence[str]], install: Install, folder: str
+        self,
+        first: ast.Command,
+        taken: Sequence[ast.Command],
+        copies: Mapping[int, Sequence[str]],
+        install: Install,
+        folder: str,
     ) -> Move:
         at = _block(first, self._lines).start
         moved: list[str] = []
@@ -283,13 +342,24 @@ class _Attempt:
         words = [word for made in copies.values() for line in made for word in line.split()[1:-1]]
         manifests = list(dict.fromkeys(word for word in words if not word.startswith("--")))
         runs = [_short(command.text) for command in taken if isinstance(command, ast.Run)]
-        title = f"Copy {' and '.join(manifests)} first" if manifests else f"{runs[0]} before the sources are copied"
+        title = (
+            f"Copy {' and '.join(manifests)} first"
+            if manifests
+            else f"{runs[0]} before the sources are copied"
+        )
         names = " and ".join(install.names)
         verb = "reads" if len(install.names) == 1 else "read"
-        read_ = f"nothing of the project but {', '.join(manifests)}" if manifests else "nothing of the project"
+        read_ = (
+            f"nothing of the project but {', '.join(manifests)}" if manifests else "nothing of the project"
+        )
         because = f"{names} {verb} {read_}, and what {'it makes' if verb == 'reads' else 'they make'} is not in the context"
         return Move(
-            ("install", self._stage, *install.names), title, because, (*self._lines[:at], *moved, *rest), install, folder
+            ("install", self._stage, *install.names),
+            title,
+            because,
+            (*self._lines[:at], *moved, *rest),
+            install,
+            folder,
         )
 
 

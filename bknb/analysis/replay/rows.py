@@ -39,7 +39,11 @@ class Rows:
         found: dict[str, int] = {}
         for pairing in pair(self._before, now):
             before, after = pairing.before, pairing.after
-            if before is not None and after is not None and (pairing.how != "likeness" or _edited(before, after)):
+            if (
+                before is not None
+                and after is not None
+                and (pairing.how != "likeness" or _edited(before, after))
+            ):
                 found[after.digest] = self._numbers[before.digest]
         taken = set(found.values())
         numbers: list[int] = []
@@ -85,7 +89,12 @@ def _records(steps: Sequence[Step]) -> list[StepRecord]:
     for step in steps:
         place = step.stage, step.command
         found.append(
-            StepRecord(f"{step.stage}\0{step.command}\0{seen[place]}", command=step.command, stage=step.stage, kind=step.kind)
+            StepRecord(
+                f"{step.stage}\0{step.command}\0{seen[place]}",
+                command=step.command,
+                stage=step.stage,
+                kind=step.kind,
+            )
         )
         seen[place] += 1
     return found

@@ -69,7 +69,10 @@ def _content(repository: Repository, blob: Blob) -> bytes | None:
 
 
 def _rewritten(
-    names: Sequence[tuple[str, ...]], content: Callable[[Blob], bytes | None], text: bytes, files: Mapping[str, Blob]
+    names: Sequence[tuple[str, ...]],
+    content: Callable[[Blob], bytes | None],
+    text: bytes,
+    files: Mapping[str, Blob],
 ) -> bytes:
     for name in names:
         text = apply(name, text, files, content)
@@ -148,7 +151,9 @@ def _notes(newest: Compiled | None, timeline: Timeline, clock: Clock) -> Iterato
     yield "Files are as a clean checkout has them (umask 022, no LFS, no submodules)."
     sources = [
         vertex.op.identifier
-        for vertex in (every_vertex(newest.edge.vertex) if newest is not None and newest.edge is not None else ())
+        for vertex in (
+            every_vertex(newest.edge.vertex) if newest is not None and newest.edge is not None else ()
+        )
         if isinstance(vertex.op, SourceOp)
     ]
     if any(not source.startswith("local://") for source in sources):
@@ -186,7 +191,9 @@ def _takes_git(compiled: Compiled) -> bool:
         for dep, given in zip(spec.deps if spec is not None else (), vertex.inputs, strict=False):
             op = given.vertex.op
             if isinstance(op, SourceOp) and op.identifier == "local://context" and dep.content is not None:
-                whole = not dep.content or any(one.path in ("", "/") and not one.include for one in dep.content)
+                whole = not dep.content or any(
+                    one.path in ("", "/") and not one.include for one in dep.content
+                )
                 if whole:
                     return True
     return False

@@ -131,9 +131,14 @@ class ContextTree:
             return
         pending, self._pending = self._pending, {}
         changed = {path: blob for path, blob in pending.items() if self._files.get(path) != blob}
-        for batch in (self._remove_all, self._add_all):  # apart: a file may have become a folder, and the other way round
+        for batch in (
+            self._remove_all,
+            self._add_all,
+        ):  # apart: a file may have become a folder, and the other way round
             batch(changed)
-            with contextlib.suppress(PathError):  # any question ends a batch of the tree's, also one about nothing
+            with contextlib.suppress(
+                PathError
+            ):  # any question ends a batch of the tree's, also one about nothing
                 self._tree.missing((ContentSelector("\0"),))
 
     def _remove_all(self, changed: Mapping[str, Blob | None]) -> None:
