@@ -16,8 +16,9 @@ next build finds it.
 What a step would write nobody knows, so its content stands in as a digest of its own: equal to itself, since a
 later look at the same result gives the same digest, and to nothing else. A step that is keyed by such content and
 finds nothing may find something in truth, but only where the cache has a key that everything else leads to. Only
-then, and for what stands on it, the answer is "known only at run time" (`Foreseen.UNKNOWN`); where every step's
-content is known, because it reads contexts only or nothing that runs, there is no such answer.
+then, for what stands on it, and for what is needed only if it runs, the answer is "known only at run time"
+(`Foreseen.UNKNOWN`); where every step's content is known, because it reads contexts only or nothing that runs, there
+is no such answer.
 """
 
 from __future__ import annotations

@@ -217,6 +217,24 @@ def test_a_plan_shows_itself(client: Client, app: Path) -> None:
     assert (row["plan"], row["why"], row["stage"]) == ("run", "src/a.py changed", "build")
 
 
+def test_a_result_that_is_gone_is_not_promised(client: Client, app: Path) -> None:
+    """Files of a result that were removed from the disk make its step run, and the plan leaves what is known of it."""
+    done = build(client, app, "--target", "deps")
+    last = done["RUN cp requirements.txt installed.txt"]
+
+    async def lose(builder: object) -> tuple[bool, bool]:
+        parts = builder.parts  # type: ignore[attr-defined]
+        id = done._result.results[last.digest][0]
+        there = await parts.refs.has(id)
+        await parts.snapshotter.remove(parts.refs.records.find(id).snapshot)
+        return there, await parts.refs.has(id)
+
+    assert client.call(lose) == (True, False)
+    found = plan(client, app, "--target", "deps")
+    assert [one.step.command for one in found.misses] == ["RUN cp requirements.txt installed.txt"]
+    compare(found, build(client, app, "--target", "deps"))
+
+
 def test_a_missing_file_is_known_beforehand(client: Client, app: Path) -> None:
     """A COPY of what is not there would fail; the plan says so, and where."""
     found = plan(client, app, text="FROM busybox\nCOPY nope /\nRUN true\n")
