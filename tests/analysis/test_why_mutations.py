@@ -19,7 +19,8 @@ from bknb.analysis.causes import counts
 from bknb.analysis.words import phrase, reason, sentence, short, text
 from tests.analysis.light import LightFile, World
 from tests.analysis.machine import LightBuilder, LightRemote
-from tests.analysis.mutations import FILE_ADDRESS, MUTATIONS, TOGETHER, Trial, Walk
+from tests.analysis.mutations import MUTATIONS, TOGETHER, Trial, Walk
+from tests.analysis.project import FILE_ADDRESS
 
 TRIALS = 20
 """Trials of one walk."""
