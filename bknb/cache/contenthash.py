@@ -65,19 +65,19 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return header(self.mode, self.uid, self.gid, self.size, self.linkname, self.device, self.xattrs)
 
 
-class _Record:
+class _Record(msgspec.Struct, gc=False):
     """What the tree keeps of a path. A folder has two: of itself and, a NUL behind, of its header."""
 
-    __slots__ = ("batch", "digest", "entry", "folder", "link")
+    entry: Entry | None
+    batch: int = 0
+    digest: str = ""
+    folder: bool = False
 
-    def __init__(
-        self, entry: Entry | None, batch: int = 0, *, folder: bool = False, digest: str = ""
-    ) -> None:
-        self.entry = entry
-        self.batch = batch
-        self.folder = folder
-        self.link = entry.linkname if entry is not None and stat.S_ISLNK(entry.mode) else None
-        self.digest = digest
+    @property
+    def link(self) -> str | None:
+        """Where a symlink points; None for anything else."""
+        entry = self.entry
+        return entry.linkname if entry is not None and stat.S_ISLNK(entry.mode) else None
 
 
 def scratch_digest(selectors: Sequence[ContentSelector]) -> Digest:
@@ -145,12 +145,12 @@ class Tree:
         for path, entry in entries:
             key = b"\0" + os.fsencode(path).replace(b"/", b"\0")
             if stat.S_ISDIR(entry.mode):
-                records[key] = _Record(None, 1, folder=True)
-                records[key + b"\0"] = _Record(entry, 1, digest=entry.digest)
+                records[key] = _Record(None, 1, "", True)
+                records[key + b"\0"] = _Record(entry, 1, entry.digest)
             elif entry.linkname and not stat.S_ISLNK(entry.mode):
                 links.append((path, entry))
             else:
-                records[key] = _Record(entry, 1, digest=entry.digest)
+                records[key] = _Record(entry, 1, entry.digest)
         for path, entry in links:
             tree.add(path, entry)
         return tree

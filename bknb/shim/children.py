@@ -6,11 +6,13 @@ import _thread
 import os
 import resource
 import select
+from contextlib import contextmanager
 
 from bknb.shim import calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 STEP_UMASK = 0o022
@@ -81,6 +83,12 @@ class Children:
                 os.umask(mask)
             self.running.add(pid)
         return pid
+
+    @contextmanager
+    def held(self) -> Iterator[set[int]]:
+        """`running`, while nobody buries or ends a child that is not in it yet."""
+        with self._lock:
+            yield self.running
 
     def wait(self, pid: int) -> tuple[int, resource.struct_rusage]:
         """Wait for a child; its exit code (negative for a signal) and what it and its children used."""

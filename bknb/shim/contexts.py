@@ -21,9 +21,11 @@ from bknb.shim import mounts as trees
 from bknb.shim.server import Context, Failure, Server
 from bknb.shim.sieve import Sieve
 from bknb.shim.transfer import Transfer
+from bknb.shim.twins import both
 from bknb.shim.walking import Found, Known, Walk, order
 
 KEPT = 16  # folders of which it is remembered what they were
+MANY = 2000  # files; so many are copied by two processes
 
 
 class Look:
@@ -149,20 +151,55 @@ def _remove(context: Context, tree: int, paths: list[str]) -> None:
 
 def _transfer(context: Context, root: int, tree: int, found: Found) -> list[Any]:
     transfer = Transfer(root, tree, context.server.owners, context.check)
-    folders = sorted(found.changed, key=order)
-    for path in folders:
-        transfer.folder(path, found.changed[path], found)
+    paths = sorted(found.changed, key=order)
+    for path in paths:
+        transfer.folder(path, [name for name in found.changed[path] if _below(path, name) in found.folders], found)
+    files = [
+        (path, [name for name in found.changed[path] if _below(path, name) not in found.folders]) for path in paths
+    ]
+
+    def copy(part: list[tuple[str, list[str]]]) -> list[Any]:
+        for path, names in part:
+            transfer.folder(path, names, found)
+        transfer.settle()
+        return transfer.rows
+
+    if found.copies < MANY:
+        copy(files)
+    else:
+        here, there = _halves(files, found.copies)
+        made = len(transfer.rows)
+        transfer.rows += both(context.server.children, lambda: copy(here), lambda: copy(there)[made:])[1]
     transfer.link(_changed_links(found))
-    transfer.settle()
     above = {path.rpartition("/")[0] for path in found.removed}
-    transfer.times({*folders, *above, *(row[0] for row in transfer.rows if len(row[5]) == 1)} - {""})
+    transfer.times({*paths, *above, *found.folders} - {""})
     return transfer.rows
+
+
+def _halves(
+    files: list[tuple[str, list[str]]], count: int
+) -> tuple[list[tuple[str, list[str]]], list[tuple[str, list[str]]]]:
+    """The folders' files, in two parts of about the same number."""
+    first: list[tuple[str, list[str]]] = []
+    rest = list(reversed(files))
+    left = count // 2
+    while left > 0:
+        path, names = rest.pop()
+        first.append((path, names[:left]))
+        if len(names) > left:
+            rest.append((path, names[left:]))
+        left -= len(names)
+    return first, rest[::-1]
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
 
 
 def _changed_links(found: Found) -> dict[str, str]:
     if not found.links:
         return {}
-    changed = {f"{path}/{name}" if path else name for path, names in found.changed.items() for name in names}
+    changed = {_below(path, name) for path, names in found.changed.items() for name in names}
     return {path: first for path, first in found.links.items() if path in changed}
 
 
@@ -171,7 +208,7 @@ def _vanished(found: Found, rows: list[Any]) -> list[str]:
     if len(rows) == found.changes:
         return []
     there = {row[0] for row in rows}
-    changed = (f"{path}/{name}" if path else name for path, names in found.changed.items() for name in names)
+    changed = (_below(path, name) for path, names in found.changed.items() for name in names)
     return [path for path in changed if path not in there]
 
 

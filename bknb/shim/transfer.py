@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from bknb.shim.walking import Found, Signature
 
-    Row = tuple[str, int, int, str, int, Signature, str, dict[str, bytes]]
-    """Path, mode, size, linkname, device, signature, content hash of a regular file, extended attributes."""
+    Row = tuple[str, int, int, str, int, Signature, str, dict[str, bytes] | None]
+    """Path, mode, size, linkname, device, signature, content hash of a regular file, extended attributes if any."""
 
 CHUNK = 1 << 20
 PATIENCE = 0.05  # seconds; on a file system of another machine, whose clock is another
@@ -150,7 +150,7 @@ class Transfer:
             os.utime(out, ns=(info.st_mtime_ns, info.st_mtime_ns))
         finally:
             os.close(out)
-        return path, mode, size, "", 0, signature(info), "sha256:" + digest.hexdigest(), xattrs
+        return path, mode, size, "", 0, signature(info), "sha256:" + digest.hexdigest(), xattrs or None
 
     def _create(self, target: int, name: str, bits: int) -> int:
         try:
@@ -181,7 +181,7 @@ class Transfer:
         finally:
             os.close(own)
         self._describe(target, name, info.st_mode)
-        self.rows.append((path, info.st_mode, 0, "", 0, signature(info), "", xattrs))
+        self.rows.append((path, info.st_mode, 0, "", 0, signature(info), "", xattrs or None))
 
     def _special(self, source: int, target: int, name: str, path: str) -> None:
         """A link, device, fifo or socket; of a socket an empty file is made, as BuildKit does."""
@@ -206,7 +206,7 @@ class Transfer:
         self._describe(target, name, info.st_mode)
         times = (info.st_mtime_ns, info.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
-        self.rows.append((path, info.st_mode, 0, linkname, device, signature(info), "", {}))
+        self.rows.append((path, info.st_mode, 0, linkname, device, signature(info), "", None))
 
     def _describe(self, target: int, name: str, mode: int) -> None:
         self._owners.own(target, name, 0, 0)
@@ -233,7 +233,7 @@ class Transfer:
                     os.close(new)
             finally:
                 os.close(old)
-            self.rows.append((path, info.st_mode, 0, earlier, 0, signature(info), "", {}))
+            self.rows.append((path, info.st_mode, 0, earlier, 0, signature(info), "", None))
 
     def settle(self) -> None:
         """Read files again that were changed as late as they were read; what differs has no signature."""
@@ -261,7 +261,7 @@ class Transfer:
             info = os.fstat(fd)
             if signature(info) != before or info.st_ctime_ns >= now:
                 return ()
-            found = self._hash(fd, tarsum.regular(mode, size, xattrs)).hexdigest()
+            found = self._hash(fd, tarsum.regular(mode, size, xattrs or {})).hexdigest()
             return before if digest == f"sha256:{found}" else ()
         finally:
             os.close(fd)

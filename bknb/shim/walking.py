@@ -105,18 +105,20 @@ class Found:
         changed: path of a folder -> names in it that are new or may have changed, with their sizes.
         removed: paths that are not there any more, the top of each.
         links: path -> the path that it is a hard link of.
+        folders: paths in `changed` of folders.
         special: paths in `changed` of what is neither a file nor a folder.
         withheld: paths that the session kept back.
         files: how many files are part of the context now, folders not counted; `size` is their bytes.
         changes: how many names are in `changed`; `copies` of them are no folders, `to_copy` is their bytes.
     """
 
-    __slots__ = ("changed", "changes", "copies", "files", "links", "removed", "size", "special", "to_copy", "withheld")
+    __slots__ = ("changed", "changes", "copies", "files", "folders", "links", "removed", "size", "special", "to_copy", "withheld")
 
     def __init__(self) -> None:
         self.changed: dict[str, list[str]] = {}
         self.removed: list[str] = []
         self.links: dict[str, str] = {}
+        self.folders: set[str] = set()
         self.special: set[str] = set()
         self.withheld: list[str] = []
         self.files = self.size = self.changes = self.copies = self.to_copy = 0
@@ -125,7 +127,10 @@ class Found:
         """A name that has to be copied."""
         self.changed.setdefault(folder, []).append(name)
         self.changes += 1
-        self.copies += not is_folder
+        if is_folder:
+            self.folders.add(f"{folder}/{name}" if folder else name)
+        else:
+            self.copies += 1
         self.to_copy += size
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import msgspec
 FORMAT = 2
 _MAX_DEPTH = 10_000
 
-Row = tuple[str, int, int, str, int, tuple[int, ...], str, dict[str, bytes]]
+Row = tuple[str, int, int, str, int, tuple[int, ...], str, dict[str, bytes] | None]
 """Path, mode, size, linkname, device, signature, content hash of a regular file, xattrs (`bknb.shim.transfer`)."""
 
 
@@ -42,7 +42,7 @@ class State(msgspec.Struct, frozen=True):
 class _Saved(msgspec.Struct, array_like=True):
     format: int
     state: State
-    removed: list[bytes]
+    removed: list[Any]
     rows: list[Any]
 
 
@@ -78,11 +78,16 @@ class Journal:
         """This is the latest state of a context."""
         self._write(f"{key}.head", ref.encode())
 
-    def save(self, state: State, removed: Iterable[str], rows: Iterable[Row]) -> None:
+    def save(self, state: State, removed: Collection[str], rows: Collection[Row]) -> None:
         """Write down what a state has that the one before had not."""
-        packed = [(os.fsencode(path), mode, size, os.fsencode(link), *rest) for path, mode, size, link, *rest in rows]
-        saved = _Saved(FORMAT, state, [os.fsencode(path) for path in removed], packed)
-        self._write(f"{state.ref}.state", msgspec.msgpack.encode(saved))
+        saved = _Saved(FORMAT, state, list(removed), list(rows))
+        try:
+            data = msgspec.msgpack.encode(saved)
+        except UnicodeEncodeError:  # a name that is no text
+            saved.removed = [os.fsencode(path) for path in removed]
+            saved.rows = [(os.fsencode(row[0]), *row[1:3], os.fsencode(row[3]), *row[4:]) for row in rows]
+            data = msgspec.msgpack.encode(saved)
+        self._write(f"{state.ref}.state", data)
 
     def rows(self, ref: str) -> list[Row] | None:
         """Everything that there is in a state, folders before what is in them; None if part of it is not known."""
@@ -93,19 +98,16 @@ class Journal:
                 return None
             chain.append(saved)
             ref = saved.state.before
-        rows: dict[bytes, Any] = {}
+        rows: dict[str, Any] = {}
         for saved in reversed(chain):
             for path in saved.removed:
-                _remove(rows, path)
-            for row in saved.rows:
-                if row[0] in rows and not stat.S_ISDIR(row[1]):
-                    _remove(rows, row[0])
-                rows[row[0]] = row
-        found = [rows[path] for path in sorted(rows, key=lambda path: path.split(b"/"))]
-        return [
-            (os.fsdecode(path), mode, size, os.fsdecode(link), device, tuple(signature), digest, xattrs)
-            for path, mode, size, link, device, signature, digest, xattrs in found
-        ]
+                _remove(rows, os.fsdecode(path))
+            for path, mode, size, link, device, signature, *rest in saved.rows:
+                name = os.fsdecode(path)
+                if name in rows and not stat.S_ISDIR(mode):
+                    _remove(rows, name)
+                rows[name] = (name, mode, size, os.fsdecode(link), device, tuple(signature), *rest)
+        return [rows[path] for path in sorted(rows, key=lambda path: path.split("/"))]
 
     def forget(self, gone: Collection[str]) -> None:
         """Remove what is written of states whose results are gone."""
@@ -137,11 +139,11 @@ class Journal:
         draft.replace(self._folder / name)
 
 
-def _remove(rows: dict[bytes, Any], path: bytes) -> None:
+def _remove(rows: dict[str, Any], path: str) -> None:
     """A path and all below it."""
     row = rows.pop(path, None)
     if row is None or not stat.S_ISDIR(row[1]):
         return
-    below = path + b"/"
+    below = path + "/"
     for other in [other for other in rows if other.startswith(below)]:
         del rows[other]

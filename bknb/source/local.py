@@ -226,7 +226,7 @@ class LocalSource:
         tree = await asyncio.to_thread(context.tree.changed, answer["removed"], map(_entry, rows))
         return _Context(ref, state, tree)
 
-    def _write(self, key: str, state: State, removed: Iterable[str], rows: Iterable[Row]) -> None:
+    def _write(self, key: str, state: State, removed: Collection[str], rows: Collection[Row]) -> None:
         self._journal.save(state, removed, rows)
         self._journal.point(key, state.ref)
 

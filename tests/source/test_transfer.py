@@ -7,20 +7,30 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from bknb.executor.shim import ShimProcess
 from bknb.shim import contexts, tarsum, transfer
+from bknb.shim.children import Children
 from bknb.shim.owners import OnDisk
-from bknb.shim.server import Context
+from bknb.shim.server import Context, Failure
 from bknb.shim.transfer import Transfer
+from bknb.shim.twins import both
 from bknb.shim.walking import signature
 
 pytestmark = pytest.mark.root
+
+@pytest.fixture
+async def shim(tmp_path: Path) -> AsyncIterator[ShimProcess]:
+    """A running shim."""
+    async with ShimProcess(tmp_path / "state") as running:
+        yield running
+
 
 CALLS = ("open", "fstat", "listxattr", "readv", "write", "utime", "close", "stat", "mkdir", "readlink")
 
@@ -334,3 +344,48 @@ def test_a_state_that_is_not_known_is_asked_for(tmp_path: Path) -> None:
     asked["exclude"] = ["d"]
     answer = contexts.look(other._context, [], seen=seen, **asked)
     assert answer is not None and (answer["files"], answer["changed"], answer["removed"]) == (2, 0, 1)
+
+
+async def test_many_files_are_copied_by_two_processes(shim: ShimProcess, tmp_path: Path) -> None:
+    """All of them, each once, with what is told of them; and what one of the two fails at is said."""
+    source, target = tmp_path / "s", tmp_path / "t"
+    for number in range(contexts.MANY + 501):
+        path = source / f"d{number % 7}" / "e" / f"{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number}")
+    os.link(source / "d3" / "e" / "3", source / "d0" / "again")
+    (source / "d6" / "link").symlink_to("e")
+    target.mkdir()
+    asked: dict[str, Any] = {"key": "k", "source": str(source), "include": [], "exclude": [], "follow": []}
+    found = await shim.call("contexts.look", state="", withheld=[], **asked)
+    assert found["copies"] == contexts.MANY + 503
+    mounts = [{"type": "bind", "source": str(target), "options": ["rw"]}]
+    answer = await shim.call("contexts.sync", key="k", state="1", target=mounts)
+    assert files(source) == files(target)
+    paths = [row[0] for row in answer["rows"]]
+    assert sorted(paths) == sorted(files(source))
+    for path, mode, size, _, _, _, digest, _ in answer["rows"]:
+        if digest:
+            data = tarsum.header(mode, size=size) + (target / path).read_bytes()
+            assert digest == "sha256:" + hashlib.sha256(data).hexdigest()
+    assert (target / "d0" / "again").stat().st_ino == (target / "d3" / "e" / "3").stat().st_ino
+    answer = await shim.call("contexts.look", state="1", withheld=[], **asked)
+    assert (answer["changed"], answer["removed"]) == (0, 0)
+
+
+@pytest.mark.parametrize("half", ["here", "there"])
+def test_either_of_two_processes_may_fail(half: str) -> None:
+    """The failure of one is that of both, and no process is left."""
+    children = Children()
+
+    def fail() -> None:
+        raise Failure("PathError", f"cannot do it {half}")
+
+    acts: list[Callable[[], Any]] = [lambda: 1, lambda: 2]
+    assert both(children, *acts) == (1, 2)
+    acts[half == "there"] = fail
+    with pytest.raises(Failure, match=f"cannot do it {half}"):
+        both(children, *acts)
+    with pytest.raises(Failure, match="ended too early"):
+        both(children, lambda: 1, lambda: os._exit(3))
+    assert not children.running
