@@ -357,6 +357,16 @@ def test_changes_are_tried_together(tmp_path: Path) -> None:
     )
 
 
+def test_an_argument_whose_default_is_edited(tmp_path: Path) -> None:
+    """It moves below what does not speak of it, in each commit that has it; an ARG of one value is not even tried."""
+    text = "FROM busybox\nARG SAME=1\nARG V={}\nRUN slow\nRUN echo $V\n"
+    found = told(tmp_path, [{"Dockerfile": text.format(number)} for number in (1, 2, 2, 3)])
+    assert drawn(found) == {"RUN slow": "##.#", "RUN echo $V": "##.#"}
+    (one,) = found.reorderings
+    assert one.title == "Move ARG V down above its first use in line 5" and (one.commits, one.runs) == (4, 2)
+    assert one.diff[3:] == (" ARG SAME=1", "-ARG V=3", " RUN slow", "+ARG V=3", " RUN echo $V")
+
+
 def test_what_saves_nothing_is_not_said(tmp_path: Path) -> None:
     """An argument that never changes; an order that is right already; a history without edits."""
     right = NODE.replace(

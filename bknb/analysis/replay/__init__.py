@@ -7,7 +7,8 @@ the changed Dockerfile as well.
 
 - `git`: commits, trees and blobs.        - `tree`: content digests over them.
 - `compile`: Dockerfiles to graphs.       - `walk`: from commit to commit.     - `rows`: which step is which.
-- `installs`, `moves`: changes of order.  - `run`: all of it.                  - `model`: what comes out.
+- `moves`, `args`: changes of order, with `installs`: what package managers read, and `edits`: lines of a file.
+- `run`: all of it.                       - `model`: what comes out.
 """
 
 from bknb.analysis.replay.git import Commit, Repository

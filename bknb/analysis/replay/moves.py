@@ -8,17 +8,17 @@ by replaying the edited file, and is not guessed here.
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from bknb.analysis.replay.args import arg_moves
+from bknb.analysis.replay.edits import Move, block_of, lines_of, tree_of
 from bknb.analysis.replay.git import Blob
 from bknb.analysis.replay.installs import Install, read
 from bknb.frontend.dockerfile import ast
-from bknb.frontend.dockerfile.parser import parse
 
 ReadFile = Callable[[Blob], bytes | None]
 """The bytes of a small file, None where there are none or too many."""
@@ -29,57 +29,11 @@ _ASIDE: Final = (
 """They only write into the image's config: where they stand does not matter."""
 _ALONG: Final = (ast.Arg, ast.Env, ast.Workdir, ast.User, ast.Shell)
 """What a RUN is run with: these go where it goes."""
-_OWNED: Final = (
-    "/",
-    "/etc",
-    "/usr",
-    "/var",
-    "/root",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib64",
-    "/run",
-    "/dev",
-    "/proc",
-    "/sys",
-    "/tmp",
-)
-_PROJECTS: Final = (
-    "/usr/src",
-    "/usr/local/src",
-    "/usr/app",
-    "/usr/local/app",
-    "/var/www",
-    "/var/app",
-    "/var/task",
+_OWNED: Final = tuple("/ /etc /usr /var /root /bin /sbin /lib /lib64 /run /dev /proc /sys /tmp".split())
+_PROJECTS: Final = tuple(
+    "/usr/src /usr/local/src /usr/app /usr/local/app /var/www /var/app /var/task".split()
 )
 """Below folders of the system: where projects are kept all the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A change of one Dockerfile.
-
-    Attributes:
-        name: the same in every Dockerfile of a history in which it is the same change.
-        title: in a few words.
-        because: what is taken for granted when this is called the same build.
-        lines: of the file after the change.
-        install: what runs earlier, and `folder` in which it is at home in the context; None for other changes.
-    """
-
-    name: tuple[str, ...]
-    title: str
-    because: str
-    lines: tuple[str, ...]
-    install: Install | None = None
-    folder: str = ""
-
-    def diff(self, before: bytes, filename: str) -> tuple[str, ...]:
-        """What changes, as a unified diff."""
-        old = _lines(before)
-        return tuple(difflib.unified_diff(old, self.lines, filename, filename, n=1, lineterm=""))
 
 
 def find(dockerfile: bytes, files: Mapping[str, Blob], content: ReadFile) -> list[Move]:
@@ -90,15 +44,15 @@ def find(dockerfile: bytes, files: Mapping[str, Blob], content: ReadFile) -> lis
         files: those of the commit, by path.
         content: reads one of them.
     """
-    parsed = parse(dockerfile)
-    if parsed.errors:
+    tree = tree_of(dockerfile)
+    if tree.errors:
         return []
-    lines = _lines(dockerfile)
+    lines = lines_of(dockerfile)
     found: list[Move] = []
-    for number, stage in enumerate(parsed.stages):
+    for number, stage in enumerate(tree.stages):
         name = stage.head.name or f"stage-{number}"
         found += _installs(name, stage, lines, files, content)
-        found += _args(name, stage, lines)
+        found += arg_moves(name, stage, lines)
     return found
 
 
@@ -108,73 +62,6 @@ def apply(name: tuple[str, ...], dockerfile: bytes, files: Mapping[str, Blob], c
         if move.name == name:
             return "\n".join((*move.lines, "")).encode(errors="surrogateescape")
     return dockerfile
-
-
-def _lines(dockerfile: bytes) -> list[str]:
-    text = dockerfile.decode(errors="surrogateescape").replace("\r\n", "\n")
-    return text.removesuffix("\n").split("\n")
-
-
-def _block(command: ast.Instruction, lines: Sequence[str]) -> range:
-    """The lines of an instruction, with the comments right above it."""
-    first = command.start_line - 1
-    while (
-        first > 0
-        and lines[first - 1].lstrip().startswith("#")
-        and not re.match(r"\s*#\s*(syntax|escape|check)\s*=", lines[first - 1])
-    ):
-        first -= 1
-    return range(first, command.end_line)
-
-
-# --- an ARG lower -------------------------------------------------------------------------------------------
-
-
-def _args(stage_name: str, stage: ast.Stage, lines: Sequence[str]) -> list[Move]:
-    found = []
-    for number, command in enumerate(stage.commands):
-        if not isinstance(command, ast.Arg):
-            continue
-        names = [arg.key for arg in command.args]
-        target = number + 1
-        while target < len(stage.commands) and not _mentions(stage.commands[target], names):
-            target += 1
-        between = stage.commands[number + 1 : target]
-        if not any(isinstance(other, ast.Run) for other in between):
-            continue
-        block = _block(command, lines)
-        at = (
-            _block(stage.commands[target], lines).start
-            if target < len(stage.commands)
-            else between[-1].end_line
-        )
-        moved = [*lines[: block.start], *lines[block.stop : at], *(lines[at] for at in block), *lines[at:]]
-        below = (
-            f"above its first use in line {stage.commands[target].start_line}"
-            if target < len(stage.commands)
-            else "to the end of its stage"
-        )
-        found.append(
-            Move(
-                ("arg", stage_name, *names), f"Move ARG {' '.join(names)} down {below}",
-                f"no program that runs in between reads {' or '.join('$' + name for name in names)} "
-                "from its environment (no instruction there speaks of it)",
-                tuple(moved),
-            )
-        )  # fmt: skip
-    return found
-
-
-def _mentions(command: ast.Instruction, names: Sequence[str]) -> bool:
-    if isinstance(command, ast.Onbuild):
-        return True
-    text = command.text
-    if isinstance(command, ast.Run | ast.Copy | ast.Add):
-        text += "".join(getattr(file, "content", "") for file in command.files)
-    return any(re.search(rf"\b{re.escape(name)}\b", text) for name in names)
-
-
-# --- an install before the sources --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +124,7 @@ class _Attempt:
         along: list[ast.Command] = []
         taken: list[ast.Command] = []
         copies: dict[int, list[str]] = {}
-        install, folder = Install(), ""
+        install = Install()
         for command in self._commands[number:]:
             if isinstance(command, ast.Copy | ast.Add):
                 one = _passed(command, workdir)
@@ -254,8 +141,7 @@ class _Attempt:
                 found = self._copies(read_, passed, workdir)
                 if found is None:
                     break
-                copies[command.start_line], place = found
-                folder = place or folder
+                copies[command.start_line] = found
                 taken += [*along, command]
                 along = []
                 install += read_
@@ -263,7 +149,7 @@ class _Attempt:
                 break
         if not taken or not self._keeps(passed, taken):
             return None
-        return self._made(passed[0].command, taken, copies, install, folder)
+        return self._made(passed[0].command, taken, copies, install)
 
     def _keeps(self, passed: Sequence[_Passed], taken: Sequence[ast.Command]) -> bool:
         """Whether the COPYs mean the same behind what is taken above them, and the other way round."""
@@ -280,20 +166,17 @@ class _Attempt:
         )
         return not system
 
-    def _copies(
-        self, install: Install, passed: Sequence[_Passed], workdir: str
-    ) -> tuple[list[str], str] | None:
-        """The COPY instructions that an install needs, and its folder of the context; None where it is another build."""
+    def _copies(self, install: Install, passed: Sequence[_Passed], workdir: str) -> list[str] | None:
+        """The COPY instructions that an install needs; None where it would be another build."""
         if not install.manifests:
-            return [], ""
+            return []
         home = next((one for one in reversed(passed) if _below(workdir, one.target) is not None), None)
         if home is None:
             return None
-        folder = (
-            posixpath.normpath(posixpath.join(home.source, _below(workdir, home.target) or ""))
-            .removeprefix(".")
-            .lstrip("/")
-        )
+        inside = posixpath.join(home.source, _below(workdir, home.target) or "")
+        folder = posixpath.normpath(inside) if inside else ""
+        if any(self._holds(posixpath.join(folder, gone)) for gone in (*install.makes, *install.without)):
+            return None
         by_target: dict[str, list[str]] = {}
         for manifest in install.manifests:
             path = posixpath.join(folder, manifest.path)
@@ -302,65 +185,42 @@ class _Attempt:
                 if manifest.required or blob is not None:
                     return None
                 continue
-            if manifest.check is not None and not manifest.check(
-                (self._content(blob) or b"").decode(errors="replace")
-            ):
+            text = (self._content(blob) or b"").decode(errors="replace")
+            if manifest.check is not None and not manifest.check(text):
                 return None
             by_target.setdefault(posixpath.dirname(manifest.path), []).append(path)
-        for gone in (*install.makes, *install.without):
-            if any(
-                path == posixpath.join(folder, gone) or path.startswith(posixpath.join(folder, gone) + "/")
-                for path in self._files
-            ):
-                return None
         if any(re.search(r"\s", path) for paths in by_target.values() for path in paths):
             return None
         flags = " ".join(re.findall(r"--(?:chown|chmod)=\S+", home.command.text))
-        head = f"COPY {flags} ".replace("  ", " ")
-        return [
-            f"{head}{' '.join(paths)} ./{target}{'/' if target else ''}"
-            for target, paths in by_target.items()
-        ], folder
+        head = f"COPY {flags}".rstrip()
+        targets = {target: f"./{target}/" if target else "./" for target in by_target}
+        return [f"{head} {' '.join(paths)} {targets[target]}" for target, paths in by_target.items()]
+
+    def _holds(self, path: str) -> bool:
+        """Whether a path is in the project, as a file or as a folder."""
+        return path in self._files or any(other.startswith(path + "/") for other in self._files)
 
     def _made(
-        self,
-        first: ast.Command,
-        taken: Sequence[ast.Command],
-        copies: Mapping[int, Sequence[str]],
-        install: Install,
-        folder: str,
-    ) -> Move:
-        at = _block(first, self._lines).start
+        self, first: ast.Command, taken: Sequence[ast.Command], copies: Mapping[int, Sequence[str]], install: Install
+    ) -> Move:  # fmt: skip
+        at = block_of(first, self._lines).start
         moved: list[str] = []
         gone: set[int] = set()
         for command in taken:
-            block = _block(command, self._lines)
+            block = block_of(command, self._lines)
             gone.update(block)
-            moved += copies.get(command.start_line, ())
-            moved += [self._lines[line] for line in block]
+            moved += [*copies.get(command.start_line, ()), *(self._lines[line] for line in block)]
         rest = [line for number, line in enumerate(self._lines) if number >= at and number not in gone]
         words = [word for made in copies.values() for line in made for word in line.split()[1:-1]]
         manifests = list(dict.fromkeys(word for word in words if not word.startswith("--")))
-        runs = [_short(command.text) for command in taken if isinstance(command, ast.Run)]
-        title = (
-            f"Copy {' and '.join(manifests)} first"
-            if manifests
-            else f"{runs[0]} before the sources are copied"
-        )
-        names = " and ".join(install.names)
-        verb = "reads" if len(install.names) == 1 else "read"
-        read_ = (
-            f"nothing of the project but {', '.join(manifests)}" if manifests else "nothing of the project"
-        )
-        because = f"{names} {verb} {read_}, and what {'it makes' if verb == 'reads' else 'they make'} is not in the context"
-        return Move(
-            ("install", self._stage, *install.names),
-            title,
-            because,
-            (*self._lines[:at], *moved, *rest),
-            install,
-            folder,
-        )
+        title = f"Copy {' and '.join(manifests)} first"
+        if not manifests:
+            title = f"{_short(next(one.text for one in taken if isinstance(one, ast.Run)))} before the sources are copied"
+        verb, they = ("reads", "it makes") if len(install.names) == 1 else ("read", "they make")
+        but = f" but {', '.join(manifests)}" if manifests else ""
+        because = f"{' and '.join(install.names)} {verb} nothing of the project{but}, and what {they} is not in the context"
+        lines = (*self._lines[:at], *moved, *rest)
+        return Move(("install", self._stage, *install.names), title, because, lines)
 
 
 def _below(path: str, folder: str) -> str | None:

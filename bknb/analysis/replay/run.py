@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from bknb.analysis.replay.args import varies
 from bknb.analysis.replay.compile import Compiled, Images, ResolveImage
+from bknb.analysis.replay.edits import Move
 from bknb.analysis.replay.git import Blob, Commit, Repository
 from bknb.analysis.replay.model import Change, Clock, Cost, Outcome, Reordering, Replay, Timeline
-from bknb.analysis.replay.moves import Move, apply, find
-from bknb.analysis.replay.walk import Question, Rewrite, Walk
+from bknb.analysis.replay.moves import apply, find
+from bknb.analysis.replay.walk import Question, Walk
 from bknb.errors import SourceError
 from bknb.llb.marshal import walk as every_vertex
 from bknb.llb.ops import SourceOp
@@ -41,24 +43,49 @@ async def replay(
         SourceError: the repository, or every base image, cannot be had.
     """
     walk = Walk(repository, commits, question, Images(resolve), stopped)
-    content = partial(_content, repository)
-    text, moves = walk.dockerfile(commits[-1]), list[Move]()
-    if text is not None:
-        moves = find(text, repository.files(commits[-1]), content)[:MOST_MOVES]
-    rewrites: list[Rewrite] = [partial(_rewritten, [move.name], content) for move in moves]
+    (timeline,), _ = await walk.timelines([None])
+    text = walk.dockerfile(commits[-1])
+    found = (
+        await _reorderings(walk, timeline, text, clock, partial(_content, repository))
+        if text is not None
+        else ()
+    )
+    notes = tuple(_notes(walk.newest, timeline, clock))
+    return Replay(timeline, costs(timeline, clock), found, notes, question.filename, repository.folder)
+
+
+async def _reorderings(
+    walk: Walk, timeline: Timeline, text: bytes, clock: Clock, content: Callable[[Blob], bytes | None]
+) -> tuple[Reordering, ...]:
+    """What another order would have saved: each change of it is replayed over the same history."""
+    question, files = walk.question, walk.files
+    moves = [move for move in find(text, files, content) if _promising(move, walk, timeline)][:MOST_MOVES]
+    tried = [[move.name] for move in moves] + ([[move.name for move in moves]] if len(moves) > 1 else [])
+    if not tried:
+        return ()
     if len(moves) > 1:
-        rewrites.append(partial(_rewritten, [move.name for move in moves], content))
-    (timeline, *others), (_, *changed) = await walk.timelines([None, *rewrites])
-    tried: list[Reordering | None] = []
-    for number, (other, count) in enumerate(zip(others, changed, strict=True)):
-        assert text is not None
-        move = moves[number] if number < len(moves) else _together(moves, rewrites[number](text, walk.files))
-        tried.append(_reordering(move, timeline, other, count, clock, text, question.filename))
-    single = [found for found in tried[: len(moves)] if found is not None]
-    return Replay(
-        timeline, costs(timeline, clock), _worth(single, tried[-1] if len(moves) > 1 else None), tuple(_notes(walk.newest, timeline, clock)),
-        question.filename, repository.folder,
-    )  # fmt: skip
+        moves.append(_together(moves, _rewritten(tried[-1], content, text, files)))
+    timelines, counts = await walk.timelines([partial(_rewritten, names, content) for names in tried])
+    found = [
+        _reordering(move, timeline, other, count, clock, text, question.filename)
+        for move, other, count in zip(moves, timelines, counts, strict=True)
+    ]
+    single = found if len(found) == 1 else found[:-1]
+    return _worth([one for one in single if one is not None], found[-1] if len(found) > 1 else None)
+
+
+def _promising(move: Move, walk: Walk, timeline: Timeline) -> bool:
+    """Whether a change can save anything: a command of its stage ran more than once, an argument has several values."""
+    kind, stage, *names = move.name
+    runs = [
+        timeline.counts(number)[Outcome.RAN]
+        for number, row in enumerate(timeline.rows)
+        if row.stage == stage and row.kind == "exec"
+    ]
+    if max(runs, default=0) < 2:
+        return False
+    opts = walk.question.opts
+    return kind != "arg" or any(varies(name, walk.texts, opts.get(f"build-arg:{name}")) for name in names)
 
 
 def _content(repository: Repository, blob: Blob) -> bytes | None:

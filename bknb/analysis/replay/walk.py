@@ -88,7 +88,7 @@ class Walk:
             raise UsageError("there are no commits to replay")
         self._repository = repository
         self._commits = commits
-        self._question = question
+        self.question = question
         self._images = images
         self._stopped = stopped
         self._compiler = Compiler(images, question.platform, posixpath.basename(question.filename))
@@ -100,6 +100,8 @@ class Walk:
         """Those of the commit that the walk has come to."""
         self.newest: Compiled | None = None
         """The newest of the repository's own Dockerfiles that could be compiled."""
+        self.texts: dict[bytes, None] = {}
+        """All of the repository's own Dockerfiles, oldest first."""
 
     async def timelines(self, rewrites: Sequence[Rewrite | None]) -> tuple[list[Timeline], list[int]]:
         """Walk all commits, with several Dockerfiles at once; None is the repository's own.
@@ -110,6 +112,7 @@ class Walk:
         followers = [_Follower(rewrite) for rewrite in rewrites]
         changes = self._repository.changes(self._commits)
         self.files = self._repository.files(self._commits[0])
+        self._trees.clear()
         for number, commit in enumerate(self._commits):
             if self._stopped():
                 raise BuildCancelled("Replay stopped.", clean=True)
@@ -136,12 +139,13 @@ class Walk:
         for follower in followers:
             try:
                 if text is None:
-                    raise DockerfileError(f"there is no {self._question.filename}")
+                    raise DockerfileError(f"there is no {self.question.filename}")
                 own = follower.rewrite(text, self.files) if follower.rewrite is not None else text
                 follower.changed += own != text
-                compiled = await self._compiler.compile(own, ignore, self._question.at(commit))
+                compiled = await self._compiler.compile(own, ignore, self.question.at(commit))
                 if follower.rewrite is None:
                     self.newest = compiled
+                    self.texts[text] = None
                 facts = _Facts(number, self, compiled, known)
                 follower.take(commit, compiled, await self._predict(compiled, facts, follower))
             except BknbError as error:
@@ -153,7 +157,7 @@ class Walk:
 
     def _texts(self, read: Callable[[str], bytes | None]) -> tuple[bytes | None, Mapping[str, bytes]]:
         """The Dockerfile and the ignore files, where there are any."""
-        name = self._question.filename
+        name = self.question.filename
         text = read(name)
         if text is None and posixpath.basename(name) == "Dockerfile":
             text = read(posixpath.join(posixpath.dirname(name), "dockerfile"))
@@ -176,7 +180,7 @@ class Walk:
         if compiled.edge is None:
             return Prediction()
         return await predict(
-            [compiled.edge], follower.store, facts, platform=self._question.platform, session=self._session,
+            [compiled.edge], follower.store, facts, platform=self.question.platform, session=self._session,
             map_of=lambda vertex: compiled.maps[vertex.digest],
         )  # fmt: skip
 
@@ -193,7 +197,7 @@ class Walk:
     def image_keys(self, vertex: Vertex, op: SourceOp) -> tuple[str, str]:
         """The keys of a base image: by manifest and by layers, as a build has them (source/containerimage/pull.go)."""
         name = op.identifier.removeprefix("docker-image://")
-        platform = vertex.platform or self._question.platform
+        platform = vertex.platform or self.question.platform
         answer = self._images.find(name, platform, op.attrs.get("image.resolvemode", "default"))
         limit = int(op.attrs["image.layerlimit"]) if op.attrs.get("image.layerlimit", "").isdigit() else None
         first = manifest_key(answer.digest or Digest.of(answer.config), platform, limit)
