@@ -21,6 +21,7 @@ from bknb.builder.thread import SolverThread
 from bknb.cache.filters import size
 from bknb.config.root import state_folder
 from bknb.events import Event
+from bknb.llb.load import Loader
 from bknb.llb.vertex import Edge
 from bknb.options import BuildOptions, parse
 from bknb.protocols import Origin, SolveResult
@@ -74,6 +75,7 @@ class Client:
         self.preferences = preferences
         self._thread = SolverThread()
         self._owner: _Owner | None = None
+        self._loader = Loader()
         self.id = random.token_hex(8)
         """Tells the builds of this process from those of others."""
         atexit.register(_close, weakref.ref(self))
@@ -117,6 +119,14 @@ class Client:
             return await builder.solve(request, session, emit)
 
         return RunningBuild(self, request, self._thread.start(run()), events, kept, options)
+
+    def load(self, definition: bytes) -> Edge | None:
+        """The graph of a definition, as ``buildctl build`` reads it; None for scratch. For `start`, as `edge`.
+
+        Raises:
+            DefinitionError: it is none, or refused.
+        """
+        return self._loader.edge(definition)
 
     def build(self, options: BuildOptions, **arguments: Any) -> Build:
         """Build and wait; arguments as for `start`.

@@ -302,11 +302,14 @@ class _Build:
 
     def _say_sizes(self) -> None:
         """Say what each result adds to the store, of cached ones too."""
-        sizes = self.parts.refs.sizes({id for ids in self.done.results.values() for id in ids if id})
+        unsaid = {}
         for vertex, ids in self.done.results.items():
             last = self.stream.last(vertex)
             if last is not None and last.size is None and last.completed is not None:
-                self.stream(dataclasses.replace(last, size=sum(sizes.get(id, 0) for id in ids)))
+                unsaid[vertex] = (last, ids)
+        sizes = self.parts.refs.sizes({id for _, ids in unsaid.values() for id in ids if id})
+        for last, ids in unsaid.values():
+            self.stream(dataclasses.replace(last, size=sum(sizes.get(id, 0) for id in ids)))
 
     async def _export(self, inputs: Sequence[ExportInput], job: Job) -> tuple[Mapping[str, str], ...]:
         """Write every output, then publish them in order: nothing is published if one cannot be written."""

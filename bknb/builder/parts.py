@@ -115,7 +115,7 @@ async def open_parts(settings: Settings, stack: AsyncExitStack) -> Parts:
         platforms=(platform,),
     )
     solver = await stack.enter_async_context(
-        Solver(worker, store, limiter=Slots(settings.max_parallelism or None))
+        Solver(worker, store, limiter=Slots(settings.max_parallelism or None), sizes=refs.sizes)
     )
     history = History(root / "history.db")
     stack.callback(history.close)

@@ -27,6 +27,7 @@ from bknb.cache.handles import StoredMutableRef, StoredRef, active_name
 from bknb.cache.records import Record, RecordTable, new_id
 from bknb.digest import Digest
 from bknb.errors import SnapshotError
+from bknb.garbage import no_collection
 from bknb.owner import Owner
 from bknb.protocols import (
     Compression,
@@ -209,7 +210,8 @@ class DiskRefStore:
                 else:
                     wanted.update((each, None) for each in record.parents if each is not None and each not in seen)
             seen.update(wanted)
-            todo = self.records.find_each(wanted) if wanted else []
+            with no_collection():
+                todo = self.records.find_each(wanted) if wanted else []
             if len(todo) < len(wanted):
                 return False
         return not snapshots or await self.snapshots.are_there(snapshots)

@@ -176,7 +176,8 @@ def uses_of(record: Record) -> list[Use]:
 
 def events_text(events: Iterable[Event]) -> bytes:
     """Events as JSON lines."""
-    return "".join(json.dumps(to_json(event), separators=(",", ":")) + "\n" for event in events).encode()
+    encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make one for each
+    return "".join(encode(to_json(event)) + "\n" for event in events).encode()
 
 
 def images_of(events: Iterable[Event]) -> dict[str, str]:

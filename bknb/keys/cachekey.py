@@ -8,6 +8,7 @@ from the first way, and two kernels that do the same work come to the same name.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from bknb.digest import Digest
 
@@ -18,6 +19,7 @@ CONTENT = -1
 """Output number in the name of a content digest."""
 
 
+@lru_cache(1 << 16)
 def root_key(digest: str, output: int) -> str:
     """The key of an output that has no inputs, or of content (output -1).
 

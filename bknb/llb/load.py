@@ -58,6 +58,32 @@ def load(definition: Definition) -> Edge | None:
     return _edge(vertices[head], index, head)
 
 
+class Loader:
+    """Reads definitions, and keeps the last few: who builds again brings the same bytes.
+
+    Args:
+        kept: how many.
+    """
+
+    def __init__(self, kept: int = 4) -> None:
+        self._kept = kept
+        self._edges: dict[Digest, Edge | None] = {}
+
+    def edge(self, data: bytes) -> Edge | None:
+        """The graph of a serialised pb.Definition; None for scratch.
+
+        Raises:
+            DefinitionError: as `Definition.from_bytes` and `Definition.to_edge` say.
+        """
+        digest = Digest.of(data)
+        known = digest in self._edges
+        edge = self._edges.pop(digest) if known else Definition.from_bytes(data).to_edge()
+        self._edges[digest] = edge
+        while len(self._edges) > self._kept:
+            del self._edges[next(iter(self._edges))]
+        return edge
+
+
 def _parse(data: bytes, digest: Digest) -> pb.Op:
     from google.protobuf.message import DecodeError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bknb.errors import StepError
@@ -41,6 +41,13 @@ def mark_hit(edge: ActiveEdge) -> None:
     status.completed = time.time()
     if status.started is None:
         status.started = status.completed
+
+
+def mark_size(active: ActiveVertex, sizes: Mapping[str, int]) -> None:
+    """What its results take, where all of them are known to the cache and measured."""
+    found = [sizes.get(edge.records[0].result) if edge.records else None for edge in active.edges.values()]
+    if active.status.size is None and None not in found:
+        active.status.size = sum(size for size in found if size is not None)
 
 
 def hit(edge: ActiveEdge) -> None:

@@ -185,6 +185,7 @@ class ActiveVertex:
             refs += [*error.inputs, *error.outputs]
         self.outputs = None
         self.broken.clear()
+        self.edges.clear()  # they name each other: without this the collector would have to find them
         return [ref for ref in refs if ref is not None]
 
     def __repr__(self) -> str:

@@ -23,10 +23,11 @@ from collections.abc import (
     Callable,
     Collection,
     Coroutine,
+    Mapping,
     Sequence,
 )
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from bknb.digest import Digest
 from bknb.errors import BknbError, DefinitionError
@@ -47,6 +48,9 @@ CLEANUP_SECONDS: Final = 10.0
 """How long the end of a job may take to stop what nobody wants any more, and to let go of its results."""
 
 
+Sizes: TypeAlias = Callable[[Collection[str]], Mapping[str, int]]
+
+
 class Solver:
     """Serves jobs; an async context manager, entered where it shall run.
 
@@ -54,11 +58,15 @@ class Solver:
         worker: gives vertices their operations, and results of the cache their life.
         store: the cache.
         limiter: slots for all jobs together.
+        sizes: bytes of results, of those that it knows.
     """
 
-    def __init__(self, worker: Worker, store: CacheStore, *, limiter: Limiter | None = None) -> None:
+    def __init__(
+        self, worker: Worker, store: CacheStore, *, limiter: Limiter | None = None, sizes: Sizes = lambda results: {}
+    ) -> None:
         self._worker = worker
         self._store = store
+        self._sizes = sizes
         self._graph = ActiveGraph(worker.resolve, Status, store)
         self._opening: dict[Import, Flight[None]] = {}
         self._runner = Runner(self, store, limiter or Slots(), self._running, self._propagate)
@@ -151,8 +159,11 @@ class Solver:
         if imports := [each for job in jobs for each in job.imports]:
             for _, active in pairs.values():
                 self._import(active, imports)
-        for edge in sweep(active for _, active in pairs.values()):
+        hits = sweep(active for _, active in pairs.values())
+        sizes = self._sizes([edge.records[0].result for edge in hits]) if hits else {}
+        for edge in hits:
             board.mark_hit(edge)
+            board.mark_size(edge.vertex, sizes)
         for job, active in new:
             job.show(active)
             for event in active.status.replay():

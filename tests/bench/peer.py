@@ -18,6 +18,7 @@ class Peer:
 
     address: str
     root: Path
+    pid: int = 0
 
     def build(self, folder: Path, *words: str, dockerfile: Path | None = None) -> None:
         """Build the Dockerfile of a folder; no output unless `words` say one."""
@@ -68,7 +69,7 @@ def peer(mirror: str, place: Path | None = None) -> Iterator[Peer | None]:
         stdout=log, stderr=log, start_new_session=True, env={**os.environ, "XDG_RUNTIME_DIR": str(root)},
     )  # fmt: skip
     try:
-        found = Peer(address, root)
+        found = Peer(address, root, daemon.pid)
         _wait(found, daemon)
         yield found
     finally:
