@@ -250,6 +250,14 @@ def test_what_cannot_be_compiled_is_one_error(client: Client, app: Path) -> None
         plan(client, app, text="FROM nosuchimage\n")
 
 
+def test_the_word_of_the_package(client: Client, app: Path) -> None:
+    """``bknb.plan`` takes what ``bknb.build`` takes."""
+    import bknb
+
+    found = bknb.plan(str(app), "--target", "deps", dockerfile=APP, client=client)
+    assert [one.step.command for one in found.misses][-1] == "RUN cp requirements.txt installed.txt"
+
+
 def test_a_graph_made_in_python_is_planned_too(client: Client) -> None:
     """LLB without a Dockerfile; a source that this builder does not have would fail."""
     options = parse(["--plan", "-"], cell=False)
