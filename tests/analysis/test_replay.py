@@ -364,7 +364,7 @@ def test_an_argument_whose_default_is_edited(tmp_path: Path) -> None:
     assert drawn(found) == {"RUN slow": "##.#", "RUN echo $V": "##.#"}
     (one,) = found.reorderings
     assert one.title == "Move ARG V down above its first use in line 5" and (one.commits, one.runs) == (4, 2)
-    assert one.diff[3:] == (" ARG SAME=1", "-ARG V=3", " RUN slow", "+ARG V=3", " RUN echo $V")
+    assert one.diff[3:] == (" ARG SAME=1", "+RUN slow", " ARG V=3", "-RUN slow", " RUN echo $V")
 
 
 def test_what_saves_nothing_is_not_said(tmp_path: Path) -> None:
