@@ -211,7 +211,9 @@ def config_of(archive: Path) -> bytes:
 
         document: dict[str, Any] = json.loads(read("index.json"))
         while "manifests" in document:
-            document = json.loads(read("blobs/sha256/" + document["manifests"][0]["digest"].partition(":")[2]))
+            document = json.loads(
+                read("blobs/sha256/" + document["manifests"][0]["digest"].partition(":")[2])
+            )
         return read("blobs/sha256/" + document["config"]["digest"].partition(":")[2])
 
 
@@ -226,7 +228,9 @@ def test_the_same_image(mirror: Mirror, daemon: Peer, ours: Client, tmp_path: Pa
     os.link(context / "a.txt", context / "src" / "hard")
     (context / "Dockerfile").write_text(EVERYTHING.format(host=mirror.host))
     output = "type=oci,rewrite-timestamp=true,dest="
-    daemon.build(context, "--opt", "build-arg:SOURCE_DATE_EPOCH=1700000000", "--output", f"{output}{tmp_path}/theirs")
+    daemon.build(
+        context, "--opt", "build-arg:SOURCE_DATE_EPOCH=1700000000", "--output", f"{output}{tmp_path}/theirs"
+    )
     words = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000", "-o", f"{output}{tmp_path}/ours", str(context)]
     ours.build(parse(words, cell=False))
     assert json.loads(config_of(tmp_path / "ours")) == json.loads(config_of(tmp_path / "theirs"))
@@ -256,7 +260,9 @@ def everything(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_the_same_layers(mirror: Mirror, daemon: Peer, ours: Client, everything: Path, tmp_path: Path, name: str) -> None:
+def test_the_same_layers(
+    mirror: Mirror, daemon: Peer, ours: Client, everything: Path, tmp_path: Path, name: str
+) -> None:
     """Each way to change files makes the layers and the config that BuildKit makes, to the byte."""
     (everything / "Dockerfile").write_text(OTHER.format(host=mirror.host) + STEPS[name].strip() + "\n")
     output = "type=oci,rewrite-timestamp=true,dest="
@@ -268,15 +274,20 @@ def test_the_same_layers(mirror: Mirror, daemon: Peer, ours: Client, everything:
 
 
 def theirs_cached(daemon: Peer, context: Path) -> dict[str, bool]:
-    """What BuildKit had cached, by step."""
+    """What BuildKit had cached, by step's name."""
+    return {name: cached for name, cached in theirs_by_digest(daemon, context).values()}
+
+
+def theirs_by_digest(daemon: Peer, context: Path) -> dict[str, tuple[str, bool]]:
+    """The name of each step, and whether BuildKit had it cached, by its vertex's digest."""
     words = ["buildctl", "--addr", daemon.address, "build", "--progress=rawjson", "--frontend", "dockerfile.v0",
              "--local", f"context={context}", "--local", f"dockerfile={context}"]  # fmt: skip
     done = subprocess.run(words, check=True, capture_output=True, text=True)
-    found: dict[str, bool] = {}
+    found: dict[str, tuple[str, bool]] = {}
     for line in done.stderr.splitlines():
         for vertex in json.loads(line).get("vertexes") or ():
             if step(vertex["name"]):
-                found[vertex["name"]] = bool(vertex.get("cached"))
+                found[vertex["digest"]] = (vertex["name"], bool(vertex.get("cached")))
     return found
 
 
@@ -308,7 +319,10 @@ def test_the_same_cache_answers(mirror: Mirror, daemon: Peer, ours: Client, tmp_
         # Not here: the mode of a folder alone. BuildKit does not notice it (moby/buildkit#7176); bknb does.
         "a file that is not copied": lambda: (context / "other.txt").write_text("x"),
         "a removed file": lambda: (context / "src" / "b.txt").unlink(),
-        "a link for a file": lambda: ((context / "list.txt").unlink(), (context / "list.txt").symlink_to("src/a.txt")),
+        "a link for a file": lambda: (
+            (context / "list.txt").unlink(),
+            (context / "list.txt").symlink_to("src/a.txt"),
+        ),
         "a command": lambda: (context / "Dockerfile").write_text(text.replace("wc -l", "wc  -l")),
         "a variable": lambda: (context / "Dockerfile").write_text(text.replace("WHO=me", "WHO=you")),
         "back again": lambda: (context / "Dockerfile").write_text(text),
