@@ -275,7 +275,7 @@ def test_the_same_layers(
 
 def theirs_cached(daemon: Peer, context: Path) -> dict[str, bool]:
     """What BuildKit had cached, by step's name."""
-    return {name: cached for name, cached in theirs_by_digest(daemon, context).values()}
+    return dict(theirs_by_digest(daemon, context).values())
 
 
 def theirs_by_digest(daemon: Peer, context: Path) -> dict[str, tuple[str, bool]]:
