@@ -37,12 +37,9 @@ def _heat(found: Replay) -> HeatMap:
     for number, row in enumerate(found.timeline.rows):
         cost = costs[id(row)]
         cells = [column.cells[number] if column.cells else None for column in found.timeline.columns]
-        rows.append(
-            HeatRow(
-                row.stage, row.command, [_CELLS[cell.outcome] if cell is not None else NONE for cell in cells], cost.ran,
-                amounts.seconds(cost.seconds) if cost.seconds else "", not row.now,
-            )
-        )  # fmt: skip
+        values = [_CELLS[cell.outcome] if cell is not None else NONE for cell in cells]
+        time = amounts.seconds(cost.seconds) if cost.seconds else ""
+        rows.append(HeatRow(row.stage, row.command, values, cost.ran, cost.unknown, time, not row.now))
     columns = [
         HeatColumn(column.commit.short, column.commit.time, bool(column.error))
         for column in found.timeline.columns

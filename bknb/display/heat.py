@@ -47,17 +47,34 @@ def shown(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HeatRow:
-    """One step: its stage, its instruction, a value for each commit, and what it costs in words.
+    """One step.
 
-    `faded` is one that the newest commit has no more.
+    Attributes:
+        stage: the stage that it belongs to; rows of one stage stand together.
+        name: its instruction.
+        cells: a value for each commit.
+        ran: in how many commits it ran; `open` in how many it may have.
+        cost: what the runs that are certain take, in words; "" where that is not known.
+        faded: the newest commit has no such step.
     """
 
     stage: str
     name: str
     cells: Sequence[str]
-    runs: int
+    ran: int
+    open: int = 0
     cost: str = ""
     faded: bool = False
+
+    @property
+    def runs(self) -> str:
+        """``4``, or ``4–200`` where some are known only at run time."""
+        return f"{self.ran:,}–{self.ran + self.open:,}" if self.open else f"{self.ran:,}"
+
+    @property
+    def time(self) -> str:
+        """What that costs, or at least costs."""
+        return f"≥ {self.cost}" if self.cost and self.open else self.cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +181,8 @@ class _Drawing:
             f"{html.escape(fit(rest, room))}</text>"
         )
         yield from self._cells(row, y + 2)
-        yield f'<text class="s" x="{self.right + 12:g}" y="{y + 13:g}">{row.runs:,}</text>'
-        cost = html.escape(row.cost)
+        yield f'<text class="s" x="{self.right + 12:g}" y="{y + 13:g}">{row.runs}</text>'
+        cost = html.escape(row.time)
         yield f'<text class="s" x="{self.right + COSTS - 6:g}" y="{y + 13:g}" text-anchor="end">{cost}</text></g>'
 
     def _cells(self, row: HeatRow, y: float) -> Iterator[str]:
@@ -292,7 +309,7 @@ def _indent(row: HeatRow) -> str:
 
 
 def _cost(row: HeatRow) -> str:
-    return amounts.count(row.runs, "run") + (f", {row.cost}" if row.cost else "")
+    return f"{row.runs} run{'' if row.runs == '1' else 's'}" + (f", {row.time}" if row.time else "")
 
 
 def _mark(values: Sequence[str]) -> str:

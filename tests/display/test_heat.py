@@ -14,7 +14,7 @@ VALUES = {"#": RAN, ".": CACHED, "?": OPEN, " ": NONE}
 
 def row(name: str, cells: str, stage: str = "build", cost: str = "") -> HeatRow:
     """A row from its marks."""
-    return HeatRow(stage, name, [VALUES[mark] for mark in cells], cells.count("#"), cost)
+    return HeatRow(stage, name, [VALUES[mark] for mark in cells], cells.count("#"), cells.count("?"), cost)
 
 
 def heat(*rows: HeatRow, failed: int | None = None) -> HeatMap:
@@ -45,9 +45,10 @@ def test_a_cell_for_each_commit_and_step() -> None:
             assert float(one.attrib["x"]) >= 0 and float(one.attrib["x"]) + float(
                 one.attrib["width"]
             ) <= float(root.attrib["width"])
-    assert [e.text for e in root.iter(f"{SPACE}text") if e.text in ("12 s", "build", "stage-1")] == [
+    assert [e.text for e in root.iter(f"{SPACE}text") if e.text in ("≥ 12 s", "2–3", "build", "stage-1")] == [
         "build",
-        "12 s",
+        "2–3",
+        "≥ 12 s",
         "stage-1",
     ]
 
@@ -90,10 +91,10 @@ def test_text() -> None:
     """A line for each row, stages named, ends of the history below."""
     assert text(SMALL, 60) == [
         "[build]",
-        "  RUN npm ci  █··█?  2 runs, 12 s",
-        "  COPY . .    █·██         3 runs",
+        "  RUN npm ci  █··█?  2–3 runs, ≥ 12 s",
+        "  COPY . .    █·██             3 runs",
         "[stage-1]",
-        "  RUN top     █··??         1 run",
+        "  RUN top     █··??          1–3 runs",
         "              00000004",
         "█ would have run   · cached   ? known only at run time",
     ]

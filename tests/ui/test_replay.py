@@ -42,7 +42,7 @@ def view(commits: int) -> ReplayView:
                 cells.append(RAN)
             else:
                 cells.append(OPEN if often < 0 and draw < 0.7 else CACHED)
-        rows.append(HeatRow(stage, name, cells, cells.count(RAN), cost, "adduser" in name))
+        rows.append(HeatRow(stage, name, cells, cells.count(RAN), cells.count(OPEN), cost, "adduser" in name))
     columns = [
         HeatColumn(f"{at * 7919 + 0xA1B2C3:08x}", 1_770_000_000 + at * 40_000, at == commits // 3)
         for at in range(commits)
