@@ -122,9 +122,10 @@ class Doubts:
 
     def _surely_takes(self, above: ActiveVertex, number: int, idle: set[ActiveVertex]) -> bool:
         """Whether a vertex needs an input whatever comes of what is open: for its content, or to run."""
+        sure = above not in self.open and above not in idle
         if above.content[number] is not None:
-            return above not in self.open or not self._known_without_content(above, number)
-        return above.status.outcome in RAN and above not in self.open and above not in idle
+            return sure or not self._known_without_content(above, number)
+        return sure and above.status.outcome in RAN
 
     def _known_without_content(self, above: ActiveVertex, number: int) -> bool:
         """Whether the keys of an input lead somewhere, so that its content is looked at later or never."""
@@ -132,7 +133,7 @@ class Doubts:
         given, digest = above.inputs[number], above.map.digest
         selector = above.map.deps[number].selector or ""
         return any(
-            self._store.targets(key, number, edge.index, digest, selector) - frozenset(edge.result_keys)
+            self._store.targets(key, number, edge.index, digest, selector) & edge.found[number]
             for edge in above.edges.values()
             for key in given.keys
         )

@@ -23,10 +23,14 @@ from tests.solver.conftest import Bench
 
 HAPPENS = {
     Foreseen.CACHED: {"definition", "content", "remote", "merged"},
-    Foreseen.RUN: {"ran"},
+    Foreseen.RUN: {"ran", "cancelled"},
     Foreseen.UNNEEDED: {"skipped", "cancelled", ""},
 }
-"""What may become of a step of which something was said for certain."""
+"""What may become of a step of which something was said for certain.
+
+A step that is begun for the sake of its keys is stopped when what wants them is found by another input's meanwhile:
+which of two steps that run side by side ends first, no plan knows.
+"""
 KINDS = ("none", "file", "file", "file", "inputs", "lose", "lose", "ignore", "op")
 
 
