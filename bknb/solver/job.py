@@ -192,7 +192,14 @@ class Job:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._solver.end(self, succeeded=error is None)
+        try:
+            await self._solver.end(self, succeeded=error is None)
+        except asyncio.CancelledError:  # it takes the place of an error that holds results
+            if isinstance(error, StepError):
+                for ref in (*error.inputs, *error.outputs):
+                    if ref is not None:
+                        await ref.release()
+            raise
 
     # --- used by the solver -------------------------------------------------------------------------------
 

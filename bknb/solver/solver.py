@@ -9,8 +9,8 @@ each other:
 - `_solving(edge)`: the result of an edge, from the cache or by
 - `_running(vertex)`: executing it, once for all vertices that come to the same cache key.
 
-Invariant: a slot is held only around `Operation.exec` of an op that never waits for another vertex, so that
-one slot is enough for any graph.
+Invariant: a slot is held only around `Operation.exec`, and given back while that asks for other vertices to be
+built, so that one slot is enough for any graph.
 """
 
 from __future__ import annotations
