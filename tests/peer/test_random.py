@@ -17,7 +17,7 @@ from bknb.options import parse
 from tests.bench.peer import Peer, peer
 from tests.bench.rows import Mirror
 from tests.conftest import need
-from tests.peer.test_side_by_side import step, theirs_by_digest
+from tests.peer.test_side_by_side import step, theirs_cached
 
 pytestmark = [pytest.mark.peer, pytest.mark.root]
 
@@ -162,23 +162,28 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
     found.close()
 
 
-def theirs_of(daemon: Peer, context: Path) -> dict[str, bool] | None:
-    """What BuildKit had cached, by digest, since names differ where stages share a step; None where the build failed."""
+Answers = list[tuple[str, bool]]
+"""Instructions and whether they were cached, sorted; without their stage, since a step that stages share has one name."""
+
+
+def theirs_of(daemon: Peer, context: Path) -> Answers | None:
+    """What BuildKit had cached; None where the build failed."""
     try:
-        return {digest: cached for digest, (_, cached) in theirs_by_digest(daemon, context).items()}
+        return sorted(
+            (name.partition("] ")[2], cached) for name, cached in theirs_cached(daemon, context).items()
+        )
     except subprocess.CalledProcessError:
         return None
 
 
-def ours_of(client: Client, context: Path) -> dict[str, bool] | None:
-    """What bknb had cached of the steps that were needed, by digest; None where the build failed."""
+def ours_of(client: Client, context: Path) -> Answers | None:
+    """What bknb had cached of the steps that were needed; None where the build failed."""
     try:
         build = client.build(parse([str(context)], cell=False))
     except BuildError:
         return None
-    return {
-        str(s.digest): s.view.state.cached for s in build.steps if step(s.name) and s.outcome != "skipped"
-    }
+    needed = [s for s in build.steps if step(s.name) and s.outcome != "skipped"]
+    return sorted((s.name.partition("] ")[2], s.view.state.cached) for s in needed)
 
 
 def walk(mirror: Mirror, tmp_path: Path, seed: int, builds: int) -> None:
