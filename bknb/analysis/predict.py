@@ -200,7 +200,10 @@ def _verdict(active: ActiveVertex, doubts: Doubts) -> Verdict:
         case Outcome.DEFINITION | Outcome.CONTENT | Outcome.REMOTE:
             found = [edge.records[0].result for edge in active.edges.values() if edge.records]
             return Verdict(Foreseen.CACHED, outcome.value, found[0] if found else "")
-        case Outcome.RAN:
+        case Outcome.RAN | Outcome.CANCELLED:
+            return Verdict(Foreseen.RUN)
+        case None if any(active.ready):
+            # As one that was cancelled: on its way when another input decided. A build may be slower at that.
             return Verdict(Foreseen.RUN)
         case Outcome.MERGED:
             shared = any(below in doubts.open or below in doubts.idle for below in active.below)

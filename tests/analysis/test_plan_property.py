@@ -23,13 +23,13 @@ from tests.solver.conftest import Bench
 
 HAPPENS = {
     Foreseen.CACHED: {"definition", "content", "remote", "merged"},
-    Foreseen.RUN: {"ran", "cancelled"},
+    Foreseen.RUN: {"ran", "cancelled", "skipped"},
     Foreseen.UNNEEDED: {"skipped", "cancelled", ""},
 }
 """What may become of a step of which something was said for certain.
 
-A step that is begun for the sake of its keys is stopped when what wants them is found by another input's meanwhile:
-which of two steps that run side by side ends first, no plan knows.
+A step that runs for the sake of its keys is stopped, or not begun, when what wants them is found by another input's
+meanwhile: which of two steps that run side by side ends first, no plan knows. It is rare, and counted.
 """
 KINDS = ("none", "file", "file", "file", "inputs", "lose", "lose", "ignore", "op")
 
@@ -136,7 +136,7 @@ def check_doubts(graph: Mapping[str, Vertex], told: Prediction) -> None:
         assert told.unknown == 0, "nothing is in doubt"
 
 
-async def foretell_and_build(random: Random, seen: Counter[Foreseen]) -> None:
+async def foretell_and_build(random: Random, seen: Counter[str]) -> None:
     """Some builds in a row, each foretold first."""
     store = SqliteCacheStore(":memory:")
     try:
@@ -151,7 +151,13 @@ async def foretell_and_build(random: Random, seen: Counter[Foreseen]) -> None:
             top = list(parse(text, f"s{bench.builds + 1}").values())[-1]
             graph = {decode(vertex)[1]: vertex for vertex in walk(top.vertex)}
             await bench.build(text)
-            check(graph, told, bench.events.outcomes())
+            happened = bench.events.outcomes()
+            check(graph, told, happened)
+            seen["stopped"] += sum(
+                told.verdicts[vertex.digest].outcome is Foreseen.RUN
+                and happened[name] in ("cancelled", "skipped")
+                for name, vertex in graph.items()
+            )
             check_doubts(graph, told)
             seen.update(verdict.outcome for verdict in told.verdicts.values())
             mutate(random, lines, bench)
@@ -168,9 +174,10 @@ def test_what_is_foretold_happens(seed: int) -> None:
 
 def test_the_property_sees_every_answer() -> None:
     """The random builds lead to each of the answers, and mostly not to "known only at run time"."""
-    seen: Counter[Foreseen] = Counter()
+    seen: Counter[str] = Counter()
     for seed in range(40):
         asyncio.run(foretell_and_build(Random(seed), seen))
+    assert seen["stopped"] <= 2
     assert seen[Foreseen.RUN] > 100 and seen[Foreseen.CACHED] > 100
     assert 10 < seen[Foreseen.UNKNOWN] < seen.total() / 5
 
