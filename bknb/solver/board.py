@@ -45,9 +45,14 @@ def mark_hit(edge: ActiveEdge) -> None:
 
 def mark_size(active: ActiveVertex, sizes: Mapping[str, int]) -> None:
     """What its results take, where all of them are known to the cache and measured."""
-    found = [sizes.get(edge.records[0].result) if edge.records else None for edge in active.edges.values()]
-    if active.status.size is None and None not in found:
-        active.status.size = sum(size for size in found if size is not None)
+    total = 0
+    for edge in active.edges.values():
+        size = sizes.get(edge.records[0].result) if edge.records else None
+        if size is None:
+            return
+        total += size
+    if active.status.size is None:
+        active.status.size = total
 
 
 def hit(edge: ActiveEdge) -> None:

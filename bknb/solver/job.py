@@ -109,12 +109,10 @@ class Status:
             self._said = _Said()
         self._said.add(event)
 
-    def replay(self) -> Iterator[Event]:
+    def replay(self) -> Sequence[Event]:
         """What it has said so far."""
-        if self._said is not None:
-            yield from self._said.others
-            yield from self._said.progress.values()
-            yield from self._said.log
+        said = self._said
+        return () if said is None else [*said.others, *said.progress.values(), *said.log]
 
 
 class _Said:
@@ -343,9 +341,9 @@ def describe(vertex: Vertex) -> Mapping[str, Any]:
     group = vertex.meta.progress_group
     return {
         "name": name,
-        "inputs": tuple(dict.fromkeys(edge.vertex.digest for edge in vertex.inputs)),
+        "inputs": tuple(dict.fromkeys([edge.vertex.digest for edge in vertex.inputs])) if vertex.inputs else (),
         "kind": _kind(vertex.op),
-        "ranges": tuple(r for location in vertex.locations for r in location.ranges),
+        "ranges": tuple([r for location in vertex.locations for r in location.ranges]) if vertex.locations else (),
         "progress_group": group.id if group is not None else "",
     }
 
