@@ -198,8 +198,9 @@ def _entry(root: int, path: str, link: str, row: Row | None) -> Entry | None:
     if not stat.S_ISREG(info.st_mode):
         special = stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)
         return Entry(
-            info.st_mode, device=(os.major(info.st_rdev), os.minor(info.st_rdev)) if special else (0, 0)
-        )
+            info.st_mode, device=(os.major(info.st_rdev), os.minor(info.st_rdev)) if special else (0, 0),
+            xattrs=_xattrs(root, path) if stat.S_ISDIR(info.st_mode) else None,
+        )  # fmt: skip
     if row is not None and row[5] == signature(info) and not row[3]:
         return Entry(info.st_mode, size=info.st_size, xattrs=row[7] or None, digest=row[6])
     return Entry(info.st_mode, size=info.st_size, xattrs=_xattrs(root, path))

@@ -19,8 +19,8 @@ from bknb.cache.contenthash import Entry, Tree
 from bknb.errors import PathError, SourceError, UsageError
 from bknb.keys import ContentSelector
 from bknb.shim.tarsum import header
-from bknb.source.scan import ContextFilter, scan
 from tests.histories import EPOCH, git, make, project
+from tests.source.scanning import ContextFilter, scan
 
 Files = Mapping[str, tuple[str, bytes]]
 

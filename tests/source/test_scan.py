@@ -9,7 +9,7 @@ import pytest
 
 from bknb.errors import PathError
 from bknb.shim.sieve import follow_links
-from bknb.source.scan import ContextFilter, scan
+from tests.source.scanning import ContextFilter, scan
 
 
 def _tree(root: Path, *paths: str) -> None:

@@ -1,4 +1,4 @@
-"""Looking at a client's folder without copying anything, for who only wants to know what a build would take of it.
+"""Looking at a client's folder without copying anything: the walk of a build, told as entries that tests compare.
 
 The walk is that of a build (`bknb.shim.walking`), on this side.
 """
