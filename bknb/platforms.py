@@ -9,11 +9,8 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
-_ARCHITECTURES = {
-    "i386": ("386", ""), "x86_64": ("amd64", ""), "x86-64": ("amd64", ""), "aarch64": ("arm64", ""),
-    "armhf": ("arm", "v7"), "armel": ("arm", "v6"),
-}  # fmt: skip
 _SYSTEMS = {"macos": "darwin"}
 _KNOWN_SYSTEMS = frozenset(
     "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos".split()
@@ -22,6 +19,10 @@ _KNOWN_ARCHITECTURES = frozenset(
     "386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 mips64le mips64p32 "
     "mips64p32le ppc riscv riscv64 s390 s390x sparc sparc64 wasm".split()
 )
+_ARM_VARIANTS = {"": "v7", "7": "v7", "5": "v5", "6": "v6", "8": "v8"}
+_ARM64_VARIANTS = {"8": "", "v8": "", "v8.0": "", "9": "v9", "9.0": "v9", "v9.0": "v9"}
+_ENCODED = {"%": "%25", "+": "%2B", "(": "%28", ")": "%29", "/": "%2F"}
+_NO_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _PART = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _OS_RULE = r'"^([A-Za-z0-9_-]+)(?:\\(([A-Za-z0-9_.%-]*)((?:\\+[A-Za-z0-9_.%-]+)*)\\))?$"'
 _OS_PART = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?\Z")
@@ -45,9 +46,9 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str, *, default: Platform | None = None) -> Platform:
-        """Read ``os``, ``arch``, ``os/arch`` or ``os/arch/variant``, the OS as ``os(version)`` too.
+        """Read ``os``, ``arch``, ``os/arch`` or ``os/arch/variant``, the OS as ``os(version+feature)`` too.
 
-        Names are mapped to their usual form (``x86_64`` to ``amd64``); the variant is kept as written.
+        Names are mapped to their usual form (``x86_64`` to ``amd64``), variants too (``7`` to ``v7``).
 
         Args:
             text: the specifier, in any case.
@@ -57,36 +58,36 @@ class Platform:
             ValueError: not a platform specifier.
         """
         base = default or Platform.host()
-        parts = text.split("/")
-        if not 1 <= len(parts) <= 3:
-            raise ValueError(f'"{text}": cannot parse platform specifier: invalid argument')
-        found = _OS_PART.match(parts[0])
-        if found is None or not all(_PART.match(part) for part in parts[1:]):
-            if found is None:
-                what, wrong, rule = "invalid OS", parts[0], f"OSAndVersion specifier component must match {_OS_RULE}"
-            else:
-                what, wrong = "invalid", next(part for part in parts[1:] if not _PART.match(part))
-                rule = 'platform specifier component must match "^[A-Za-z0-9_.-]+$"'
-            raise ValueError(f'"{wrong}" is an {what} component of "{text}": {rule}: invalid argument')
-        system, version = found[1].lower(), found[2] or ""
-        system = _SYSTEMS.get(system, system)
-        if len(parts) == 1:
-            if system in _KNOWN_SYSTEMS:
-                architecture, variant = base.architecture, base.variant if base.architecture == "arm" else ""
-                return cls(system, architecture, variant, version)
-            architecture, variant = _architecture(found[1].lower(), "")
-            if architecture in _KNOWN_ARCHITECTURES:
-                if architecture == "arm" and not variant:
-                    variant = "v7"
-                return cls(base.os, architecture, variant)
-            raise ValueError(f'"{text}": unknown operating system or architecture: invalid argument')
-        architecture, variant = _architecture(parts[1].lower(), parts[2].lower() if len(parts) == 3 else "")
-        if len(parts) == 2 and architecture == "arm" and variant == "v7":
-            variant = ""
-        if len(parts) == 3:
-            variant = cls(system, architecture, variant).normalize().variant
-            variant = "v8" if architecture == "arm64" and not variant else variant
-        return cls(system, architecture, variant, version)
+        if "*" in text:
+            raise ValueError(f"{_quoted(text)}: wildcards not yet supported: invalid argument")
+        first, *rest = text.split("/", 3)
+        system, version, features = _system(first, text)
+        for part in rest:
+            if not _PART.match(part):
+                raise ValueError(
+                    f"{_quoted(part)} is an invalid component of {_quoted(text)}: platform specifier component "
+                    'must match "^[A-Za-z0-9_.-]+$": invalid argument'
+                )
+        match rest:
+            case []:
+                if system in _KNOWN_SYSTEMS:
+                    variant = base.variant if base.architecture == "arm" and base.variant != "v7" else ""
+                    return cls(system, base.architecture, variant, version, features)
+                architecture, variant = _architecture(first, "")
+                if architecture not in _KNOWN_ARCHITECTURES:
+                    raise ValueError(
+                        f"{_quoted(text)}: unknown operating system or architecture: invalid argument"
+                    )
+                # The version and features stay empty: they would have been part of the name.
+                return cls(base.os, architecture, _unless_v7(architecture, variant))
+            case [architecture]:
+                architecture, variant = _architecture(architecture, "")
+                return cls(system, architecture, _unless_v7(architecture, variant), version, features)
+            case [architecture, variant]:
+                architecture, variant = _architecture(architecture, variant)
+                variant = "v8" if architecture == "arm64" and not variant else variant
+                return cls(system, architecture, variant, version, features)
+        raise ValueError(f"{_quoted(text)}: cannot parse platform specifier: invalid argument")
 
     @classmethod
     def host(cls) -> Platform:
@@ -101,16 +102,9 @@ class Platform:
         """containerd's normal form: what a worker compares and what cache keys contain."""
         # An empty system is this machine's, as in containerd.
         system = _SYSTEMS.get(self.os.lower(), self.os.lower()) or os.uname().sysname.lower()
-        architecture, variant = _architecture(self.architecture.lower(), self.variant.lower())
-        if architecture == "arm64" and variant in ("8", "v8"):
-            variant = ""
-        elif architecture == "arm":
-            variant = (
-                "v7" if variant in ("", "7") else "v" + variant if variant in ("5", "6", "8") else variant
-            )
-        elif architecture == "amd64" and variant == "v1":
-            variant = ""
-        return replace(self, os=system, architecture=architecture, variant=variant)
+        architecture, variant = _architecture(self.architecture, self.variant)
+        features = tuple(sorted(set(self.os_features)))
+        return replace(self, os=system, architecture=architecture, variant=variant, os_features=features)
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
@@ -119,7 +113,8 @@ class Platform:
         """As `str`, with the OS version in parentheses: ``windows(10.0.17763)/amd64``."""
         if not self.os:
             return "unknown"
-        details = "".join((self.os_version.replace("%", "%25"), *(f"+{name}" for name in sorted(self.os_features))))
+        features = sorted({_encoded(name) for name in self.os_features if name})
+        details = "".join((_encoded(self.os_version), *(f"+{name}" for name in features)))
         system = f"{self.os}({details})" if details else self.os
         return "/".join(part for part in (system, self.architecture, self.variant) if part)
 
@@ -133,6 +128,64 @@ class Platform:
         return mine.os == theirs.os and (mine.architecture, theirs.architecture) == ("amd64", "386")
 
 
+def _system(part: str, text: str) -> tuple[str, str, tuple[str, ...]]:
+    """The name, version and features in the first part of a specifier."""
+    found = _OS_PART.match(part)
+    if found is None:
+        raise ValueError(
+            f"{_quoted(part)} is an invalid OS component of {_quoted(text)}: OSAndVersion specifier component "
+            f"must match {_OS_RULE}: invalid argument"
+        )
+    try:
+        version = _decoded(found[2] or "")
+    except ValueError as error:
+        raise ValueError(f"{_quoted(text)} has an invalid OS version {_quoted(found[2])}: {error}") from None
+    features = []
+    for raw in (found[3] or "").split("+")[1:]:
+        try:
+            features.append(_decoded(raw))
+        except ValueError as error:
+            raise ValueError(
+                f"{_quoted(text)} has invalid OS features: invalid os feature {_quoted(raw)}: {error}"
+            ) from None
+    name = found[1].lower()
+    return _SYSTEMS.get(name, name), version, tuple(features)
+
+
 def _architecture(architecture: str, variant: str) -> tuple[str, str]:
-    mapped, default = _ARCHITECTURES.get(architecture, (architecture, ""))
-    return mapped, variant or default
+    """Both in normal form."""
+    architecture, variant = architecture.lower(), variant.lower()
+    match architecture:
+        case "i386":
+            return "386", ""
+        case "x86_64" | "x86-64" | "amd64":
+            return "amd64", "" if variant == "v1" else variant
+        case "aarch64" | "arm64":
+            return "arm64", _ARM64_VARIANTS.get(variant, variant)
+        case "armhf":
+            return "arm", "v7"
+        case "armel":
+            return "arm", "v6"
+        case "arm":
+            return "arm", _ARM_VARIANTS.get(variant, variant)
+    return architecture, variant
+
+
+def _unless_v7(architecture: str, variant: str) -> str:
+    """The variant where none was given: "" stands for arm's usual one."""
+    return "" if architecture == "arm" and variant == "v7" else variant
+
+
+def _decoded(text: str) -> str:
+    wrong = _NO_ESCAPE.search(text)
+    if wrong:
+        raise ValueError(f"invalid URL escape {_quoted(text[wrong.start() : wrong.start() + 3])}")
+    return unquote(text, errors="surrogateescape")
+
+
+def _encoded(text: str) -> str:
+    return "".join(_ENCODED.get(char, char) for char in text)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

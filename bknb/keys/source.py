@@ -18,7 +18,8 @@ from bknb.errors import SourceError
 from bknb.gojson import dumps, present
 from bknb.keys.cachekey import VOLATILE
 from bknb.keys.selectors import base_name
-from bknb.llb.giturl import URL, GitURL
+from bknb.llb.giturl import GitURL
+from bknb.llb.url import URL
 
 SESSION: Final = "session:"
 _HEADERS: Final = {"accept": "Accept", "user-agent": "User-Agent"}

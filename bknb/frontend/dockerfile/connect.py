@@ -14,7 +14,7 @@ from bknb.frontend.dockerfile.lint import Linter
 from bknb.frontend.dockerfile.parser import parse_trigger
 from bknb.frontend.dockerfile.places import located, relocated
 from bknb.frontend.dockerfile.stages import SCRATCH, BuildStage, Conversion, Step
-from bknb.frontend.dockerfile.suggest import search, with_suggestion
+from bknb.frontend.dockerfile.suggest import search, search_in_order, with_suggestion
 from bknb.frontend.dockerfile.words import Result
 from bknb.garbage import no_collection
 from bknb.platforms import Platform
@@ -96,7 +96,7 @@ def _suggest_any(
     message: str, names: Iterable[str], options: Iterable[str], ranges: tuple[Range, ...]
 ) -> DockerfileError:
     for name in names:
-        if suggestion := search(name, options):
+        if suggestion := search_in_order(name, options):
             return located(
                 DockerfileError(f"{message} (did you mean {suggestion}?)", suggestion=suggestion), ranges
             )
@@ -109,7 +109,7 @@ def _report_unknown_args(
     for name in unmatched:
         if name not in conversion.arg_infos and name not in conversion.args:
             known = {**conversion.arg_infos, **conversion.args}
-            lint.run("UndefinedArgInFrom", head.ranges, name, conversion.hint(name, known))
+            lint.run("UndefinedArgInFrom", head.ranges, name, conversion.hint(name, known, search))
 
 
 def _report_platform(conversion: Conversion, lint: Linter, found: Result, head: ast.From) -> None:
@@ -139,7 +139,7 @@ def find_target(conversion: Conversion) -> BuildStage:
     found = conversion.stages.named(name)
     if found is None:
         raise with_suggestion(
-            f"target stage {quote(name)} could not be found", name, conversion.stages.names()
+            f"target stage {quote(name)} could not be found", search_in_order(name, conversion.stages.names())
         )
     return found
 

@@ -16,6 +16,7 @@ from bknb.frontend.dockerfile.gotext import parse_bool
 from bknb.frontend.dockerfile.named import NamedContext, git_context
 from bknb.frontend.dockerfile.options import FrontendOptions
 from bknb.frontend.dockerfile.places import wrapped
+from bknb.llb.values import clean, join
 from bknb.llb.vertex import SourceInfo
 from bknb.platforms import Platform
 from bknb.protocols import Bridge, FrontendRequest, ImageConfigAnswer, Ref
@@ -126,7 +127,7 @@ class Contexts:
             async with _Solved(self.bridge, state) as ref:
                 data = await self.bridge.read_file(ref, name)
                 if data is None and posixpath.basename(name) == "Dockerfile":
-                    data = await self.bridge.read_file(ref, _join(posixpath.dirname(name), "dockerfile"))
+                    data = await self.bridge.read_file(ref, _lower_case(name))
                 ignore = await self.bridge.read_file(ref, name + DOCKERIGNORE)
         except DockerfileError:
             raise
@@ -142,7 +143,7 @@ class Contexts:
         name = main.filename
         names = [name, name + DOCKERIGNORE]
         if posixpath.basename(name) == "Dockerfile":
-            names.append(_join(posixpath.dirname(name), "dockerfile"))
+            names.append(_lower_case(name))
         return llb.local(
             main.dockerfile_name,
             session=self.options.session_of(main.dockerfile_name, self.bridge.session_id),
@@ -234,5 +235,6 @@ class _Solved:
             await self.ref.release()
 
 
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+def _lower_case(filename: str) -> str:
+    """The other name that a file called Dockerfile may have; cleaned, as Go joins paths."""
+    return clean(join(posixpath.dirname(filename), "dockerfile"))

@@ -18,8 +18,8 @@ from bknb.frontend.dockerfile.gitref import GitRef, is_git_source, is_http_sourc
 from bknb.frontend.dockerfile.gotext import encode, parse_uint, quote
 from bknb.frontend.dockerfile.naming import instruction_name
 from bknb.frontend.dockerfile.stages import BuildStage, Step
-from bknb.llb.giturl import URL
 from bknb.llb.graph import Constraints
+from bknb.llb.url import URL
 from bknb.llb.values import clean, join
 from bknb.llb.vertex import ProgressGroup
 
@@ -153,7 +153,7 @@ def _sources(
         elif is_http_source(src):
             if not isinstance(command, ast.Add):
                 raise DockerfileError("source can't be a URL for COPY")
-            yield _http(src, command, name)
+            yield _http(src, command, git.checksum, name)
         else:
             if from_context:
                 _check_ignored(lowering, step, src)
@@ -198,10 +198,8 @@ class _GitFlags:
         return llb.git(found.remote, "", options, name=name)
 
 
-def _http(src: str, command: ast.Add, name: str) -> _Source:
-    checksum = ""
-    if command.checksum:
-        checksum = parse_checksum(command.checksum)
+def _http(src: str, command: ast.Add, checksum: str, name: str) -> _Source:
+    checksum = parse_checksum(checksum) if checksum else ""
     filename = http_filename(src)
     constraints = Constraints(name=name, description={"com.docker.dockerfile.v1.command": ""})
     state = llb.http(src, filename=filename, checksum=checksum, constraints=constraints)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile.gotext import lower
-from bknb.frontend.dockerfile.suggest import with_suggestion
+from bknb.frontend.dockerfile.suggest import search, with_suggestion
 
 Kind = Literal["bool", "string", "strings"]
 
@@ -51,7 +51,7 @@ def parse_flags(words: Sequence[str], known: Mapping[str, Kind]) -> Flags:
         flag, sign, value = word.partition("=")
         name = flag[2:]
         if name not in known:
-            raise with_suggestion(f"unknown flag: {flag}", name, known)
+            raise with_suggestion(f"unknown flag: {flag}", search(name, known))
         kind = known[name]
         if name in values and kind != "strings":
             raise DockerfileError(f"duplicate flag specified: {flag}")

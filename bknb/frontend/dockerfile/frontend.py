@@ -19,7 +19,7 @@ from bknb.frontend.dockerfile.gotext import trim_space
 from bknb.frontend.dockerfile.image import ImageConfig
 from bknb.frontend.dockerfile.lint import LintConfig, Linter, LintWarning, check_syntax
 from bknb.frontend.dockerfile.lower import Lowering
-from bknb.frontend.dockerfile.options import FrontendOptions
+from bknb.frontend.dockerfile.options import FrontendOptions, renamed
 from bknb.frontend.dockerfile.parser import parse
 from bknb.frontend.dockerfile.resolve import resolve_stages
 from bknb.frontend.dockerfile.stages import BuildStage, Conversion
@@ -115,7 +115,7 @@ class DockerfileFrontend:
             image, command = directive.value, directive.full
         if self._built_in(image):
             return None
-        return Forward(image, {**opts, "cmdline": command, "source": image})
+        return Forward(image, {**renamed(opts), "cmdline": command, "source": image})
 
     async def _build(
         self, options: FrontendOptions, contexts: Contexts, source: SourceInfo
@@ -193,7 +193,7 @@ async def compile_dockerfile(
     target = find_target(conversion)
     connect_stages(conversion)
     needed = await resolve_stages(conversion, target)
-    matcher = await _ignore_matcher(conversion, needed)
+    matcher = await _ignore_matcher(conversion) if _copies(conversion, needed) else None
     lowering = Lowering(conversion, matcher)
     lowering.lower(conversion.stages.stages, needed, target)
     _finish_image(conversion, target.image)
@@ -201,6 +201,8 @@ async def compile_dockerfile(
     if error is not None:
         raise error
     if lowering.uses_context:
+        if matcher is None:  # patterns that are wrong are wrong for mounts, too
+            await _ignore_matcher(conversion)
         context = (await contexts.main_context(lowering.context_paths)).output
         assert context is not None
         lowering.context_output.pending, lowering.context_output.index = context.pending, context.index
@@ -260,15 +262,18 @@ def _check_default_bases(
         return
 
 
-async def _ignore_matcher(conversion: Conversion, needed: set[BuildStage]) -> PatternMatcher | None:
-    """The main context's ignore patterns; looked up only if something is copied from it."""
-    stages = conversion.stages.stages if conversion.all_stages else needed
-    copies = any(
+def _copies(conversion: Conversion, needed: set[BuildStage]) -> bool:
+    """Whether something may be copied from the main context."""
+    return any(
         isinstance(step.command, ast.Copy | ast.Add) and not step.sources
-        for stage in stages
+        for stage in (conversion.stages.stages if conversion.all_stages else needed)
         for step in stage.steps
     )
-    patterns = await conversion.contexts.ignore_patterns() if copies else []
+
+
+async def _ignore_matcher(conversion: Conversion) -> PatternMatcher | None:
+    """The main context's ignore patterns; looked up only if the context is used."""
+    patterns = await conversion.contexts.ignore_patterns()
     try:
         return PatternMatcher.parse(patterns) if patterns else None
     except PatternError as error:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile.gotext import parse_bool, quote
-from bknb.llb.giturl import URL, GitURL
+from bknb.llb.giturl import GitURL
+from bknb.llb.url import URL
 
 _FLAGS = ("submodules", "keep-git-dir", "fetch-by-commit")
 

@@ -17,7 +17,7 @@ from bknb.frontend.dockerfile.flags import Flags, Kind, parse_flags
 from bknb.frontend.dockerfile.gotext import encode, equal_fold, lower, quote, trim_space, upper
 from bknb.frontend.dockerfile.heredoc import chomped, heredoc_argument
 from bknb.frontend.dockerfile.mounts import parse_device, parse_mount
-from bknb.frontend.dockerfile.suggest import with_suggestion
+from bknb.frontend.dockerfile.suggest import search, with_suggestion
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*")
 _ONBUILD_WORD = re.compile(r"[\t\n\f\r ]*ONBUILD[\t\n\f\r ]*", re.IGNORECASE | re.ASCII)
@@ -60,9 +60,8 @@ def instruction_of_node(node: ast.Node) -> ast.From | ast.Command:
     """
     understand = _INSTRUCTIONS.get(lower(node.keyword))
     if understand is None:
-        raise with_suggestion(
-            f"unknown instruction: {node.keyword}", node.keyword, NAMES, case_sensitive=False
-        )
+        near = search(node.keyword, NAMES, case_sensitive=False)
+        raise with_suggestion(f"unknown instruction: {node.keyword}", near)
     return understand(node)
 
 

@@ -97,22 +97,23 @@ class LintConfig:
         return config
 
     @classmethod
-    def of(cls, dockerfile: ast.Dockerfile, option: str | None = None) -> LintConfig:
+    def of(cls, dockerfile: ast.Dockerfile, given: LintConfig | None = None) -> LintConfig:
         """The configuration of one build.
 
         Args:
-            dockerfile: its `check` directive counts where the option is not given.
-            option: the value of BUILDKIT_DOCKERFILE_CHECK.
+            dockerfile: its `check` directive counts where nothing is given.
+            given: what the request says.
 
         Raises:
             DockerfileError: see `parse`.
         """
+        if given is not None:
+            return given
         directive = dockerfile.check_directive
         try:
-            return cls.parse(option if option is not None else directive.value if directive else "")
+            return cls.parse(directive.value if directive else "")
         except DockerfileError as error:
-            what = "check options" if option is None else "build-arg:BUILDKIT_DOCKERFILE_CHECK"
-            raise DockerfileError(f"failed to parse {what}: {error.message}") from None
+            raise DockerfileError(f"failed to parse check options: {error.message}") from None
 
     def merged(self, other: LintConfig) -> LintConfig:
         """This one, with what a comment adds; a comment cannot make warnings errors."""

@@ -14,8 +14,9 @@ from typing import Any, Final, get_args
 
 from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile.ast import Device, MountFlag, MountType, RunMount, Sharing
-from bknb.frontend.dockerfile.gotext import encode, lower, parse_bool, parse_uint, quote
-from bknb.frontend.dockerfile.suggest import with_suggestion
+from bknb.frontend.dockerfile.commas import fields_of
+from bknb.frontend.dockerfile.gotext import lower, parse_bool, parse_uint, quote
+from bknb.frontend.dockerfile.suggest import search, search_in_order, with_suggestion
 
 Expand = Callable[[str], str]
 
@@ -27,8 +28,6 @@ KEYS: Final = (
 _SIZE = re.compile(
     r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?) ?([a-z]*)", re.IGNORECASE | re.ASCII
 )
-_BARE_QUOTE = 'bare " in non-quoted-field'
-_BAD_QUOTE = 'extraneous or missing " in quoted-field'
 _MULTIPLES = {unit: 1024**power for power, unit in enumerate("kmgtp", 1)}
 _PLAIN_FIELDS = {
     "source": "source", "src": "source", "target": "target", "dst": "target", "destination": "target",
@@ -119,7 +118,7 @@ def _set_field(mount: dict[str, Any], key: str, value: str, field: str) -> None:
                 raise DockerfileError(f"invalid value {value} for {key}")
             mount[key] = number
         case _:
-            raise with_suggestion(f"unexpected key '{key}' in '{field}'", key, KEYS)
+            raise with_suggestion(f"unexpected key '{key}' in '{field}'", search_in_order(key, KEYS))
 
 
 def _check(mount: RunMount) -> None:
@@ -148,7 +147,7 @@ def _only_for(mount: dict[str, Any], key: str, *types: MountType) -> None:
 
 def _choice(value: str, choices: tuple[str, ...], what: str) -> str:
     if (found := lower(value)) not in choices:
-        raise with_suggestion(f"unsupported {what} {quote(value)}", value, choices)
+        raise with_suggestion(f"unsupported {what} {quote(value)}", search(value, choices))
     return found
 
 
@@ -199,52 +198,12 @@ def parse_device(text: str) -> Device:
         elif not sign:
             raise DockerfileError(f"invalid field '{field}' must be a key=value pair")
         else:
-            raise with_suggestion(f"unexpected key '{key}' in '{field}'", key, ("name", "required"))
+            raise with_suggestion(f"unexpected key '{key}' in '{field}'", search_in_order(key, ("name", "required")))
     return Device(name, required)
 
 
 def _fields(text: str, what: str) -> list[str]:
-    """The fields of one line of comma-separated values (tonistiigi/go-csvvalue)."""
-    line = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
-    if not line:
-        raise DockerfileError(f"failed to parse csv {what}: EOF")
-    fields: list[str] = []
-    place = 0
-    while True:
-        if line.startswith('"', place):
-            field, place = _quoted_field(line, place + 1, what)
-        else:
-            end = line.find(",", place)
-            end = len(line) if end < 0 else end
-            field = line[place:end]
-            if '"' in field:
-                raise _csv_error(what, line, place + field.index('"'), _BARE_QUOTE)
-            place = end
-        fields.append(field)
-        if place >= len(line):
-            return fields
-        place += 1
-
-
-def _quoted_field(line: str, place: int, what: str) -> tuple[str, int]:
-    """A field from behind its opening quote on, and where the comma behind it stands."""
-    parts: list[str] = []
-    while True:
-        end = line.find('"', place)
-        if end < 0:
-            raise _csv_error(what, line, place, _BAD_QUOTE)
-        parts.append(line[place:end])
-        place = end + 1
-        following = line[place : place + 1]
-        if following == '"':
-            parts.append('"')
-            place += 1
-        elif following in ("", ","):
-            return "".join(parts), place
-        else:
-            raise _csv_error(what, line, end, _BAD_QUOTE)
-
-
-def _csv_error(what: str, line: str, place: int, reason: str) -> DockerfileError:
-    column = len(encode(line[:place])) + 1
-    return DockerfileError(f"failed to parse csv {what}: parse error on line 1, column {column}: {reason}")
+    try:
+        return fields_of(text)
+    except DockerfileError as error:
+        raise DockerfileError(f"failed to parse csv {what}: {error.message}") from None

@@ -16,7 +16,7 @@ from bknb.frontend.dockerfile.named import NamedContext
 from bknb.frontend.dockerfile.naming import step_name
 from bknb.frontend.dockerfile.places import located, wrapped
 from bknb.frontend.dockerfile.stages import SCRATCH, BuildStage, Conversion
-from bknb.frontend.dockerfile.suggest import search
+from bknb.frontend.dockerfile.suggest import search_in_order
 from bknb.llb.graph import Constraints
 from bknb.llb.vertex import Location
 from bknb.platforms import Platform
@@ -27,7 +27,12 @@ _MAX_ROUNDS: Final = 32
 _MAX_TRIGGERED: Final = 10_000
 _COMMON = "alpine busybox centos debian golang ubuntu fedora".split()
 # "docker.io/libraryalpine" is BuildKit's own slip; a suggestion shows only names close to what was written.
-_COMMON_IMAGES = [name for repo in _COMMON for name in (repo, f"docker.io/library{repo}", f"{repo}:latest")]
+_COMMON_IMAGES = [
+    f"{before}{repo}{tag}"
+    for repo in _COMMON
+    for tag in ("", ":latest")
+    for before in ("", "docker.io/library")
+]
 
 
 async def resolve_stages(conversion: Conversion, target: BuildStage) -> set[BuildStage]:
@@ -151,7 +156,7 @@ async def _ask(conversion: Conversion, stage: BuildStage, wanted: bool) -> _Answ
     except BknbError as error:
         options = conversion.stages.names() + _COMMON_IMAGES
         problem = wrapped(answer.written, error)
-        if suggestion := search(answer.written, options):
+        if suggestion := search_in_order(answer.written, options):
             problem.message += f" (did you mean {suggestion}?)"
             problem.suggestion = suggestion
         raise problem from error

@@ -7,7 +7,7 @@ stages without instructions, added to the list as they are met, since stages are
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,7 +21,7 @@ from bknb.frontend.dockerfile.image import ImageConfig
 from bknb.frontend.dockerfile.lint import Linter
 from bknb.frontend.dockerfile.named import NamedContext
 from bknb.frontend.dockerfile.options import FrontendOptions
-from bknb.frontend.dockerfile.suggest import search
+from bknb.frontend.dockerfile.suggest import search_in_order
 from bknb.frontend.dockerfile.words import Lex
 from bknb.llb.graph import Pending
 from bknb.llb.values import Env
@@ -211,14 +211,16 @@ class Conversion:
     comparisons: int = 0
     characters: int = 0
 
-    def hint(self, name: str, known: Collection[str]) -> str:
-        """The known name nearest to one that is not, or "".
+    def hint(
+        self, name: str, known: Collection[str], find: Callable[[str, Iterable[str]], str] = search_in_order
+    ) -> str:
+        """The known name nearest to one that is not, or "", as `find` finds it.
 
         Comparing every unknown name with every known one takes time that grows with the square of the file,
         so a file may ask for only so many comparisons; after that there are no hints.
         """
         self.comparisons += len(known)
-        return search(name, known) if self.comparisons <= _MAX_COMPARISONS else ""
+        return find(name, known) if self.comparisons <= _MAX_COMPARISONS else ""
 
     def spend(self, text: str) -> str:
         """Count a text that was made, and give it back.

@@ -11,28 +11,26 @@ from bknb.frontend.dockerfile.gotext import lower, upper
 _MAX_DISTANCE = 2
 
 
+def search_in_order(value: str, options: Iterable[str]) -> str:
+    """The nearest option, the first of them if several are; "" if none is near or the value is one of them.
+
+    >>> [search_in_order("bnd", ["bind", "bend"]), search_in_order("bind", ["bend", "bind"])]
+    ['bind', '']
+    """
+    near = _nearest(value, options)
+    return near[0] if near else ""
+
+
 def search(value: str, options: Iterable[str], *, case_sensitive: bool = True) -> str:
-    """The option nearest to a value; "" if none is near, or if the value is one of them.
+    """The nearest option, where BuildKit has them in no order and takes any of several.
 
-    BuildKit takes any of several equally near ones; here it is the one that looks most like the value.
+    Here it is the one that looks most like the value.
 
-    >>> search("bnd", ["bind", "cache"]), search("bind", ["bind"]), search("RNU", ["RUN", "ENV"])
-    ('bind', '', 'RUN')
+    >>> search("RNU", ["ENV", "RUN"]), search("rnu", ["ENV", "RUN"], case_sensitive=False)
+    ('RUN', 'run')
     """
     wanted = value if case_sensitive else lower(value)
-    near: list[str] = []
-    fewest = _MAX_DISTANCE
-    for option in options:
-        name = option if case_sensitive else lower(option)
-        if name == wanted:
-            return ""
-        if not name or abs(len(name) - len(wanted)) > fewest:
-            continue
-        edits = distance(wanted, name)
-        if edits < fewest:
-            near, fewest = [name], edits
-        elif edits == fewest:
-            near.append(name)
+    near = _nearest(wanted, options if case_sensitive else map(lower, options))
     if not near:
         return ""
     found = near[0]
@@ -41,11 +39,24 @@ def search(value: str, options: Iterable[str], *, case_sensitive: bool = True) -
     return found if case_sensitive else _same_case(found, value)
 
 
-def with_suggestion(
-    message: str, value: str, options: Iterable[str], *, case_sensitive: bool = True
-) -> DockerfileError:
+def _nearest(wanted: str, options: Iterable[str]) -> list[str]:
+    near: list[str] = []
+    fewest = _MAX_DISTANCE
+    for name in options:
+        if name == wanted:
+            return []
+        if abs(len(name) - len(wanted)) > fewest:
+            continue
+        edits = distance(wanted, name)
+        if edits < fewest:
+            near, fewest = [name], edits
+        elif edits == fewest:
+            near.append(name)
+    return near
+
+
+def with_suggestion(message: str, found: str) -> DockerfileError:
     """An error, with the nearest name in its text if there is one."""
-    found = search(value, options, case_sensitive=case_sensitive)
     return DockerfileError(f"{message} (did you mean {found}?)" if found else message, suggestion=found)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bknb.errors import DockerfileError
-from bknb.frontend.dockerfile.options import FrontendOptions, parse_ulimit, proxy_env
+from bknb.frontend.dockerfile.limits import parse_ulimit
+from bknb.frontend.dockerfile.options import FrontendOptions, proxy_env
 from bknb.llb.ops import HostIP, NetMode, Ulimit
 from bknb.llb.vertex import LinuxResources
 from bknb.platforms import Platform
@@ -70,7 +71,7 @@ def test_a_wrong_option_is_one_line(opts: dict[str, str], words: str) -> None:
 @pytest.mark.parametrize("text", ["nofile", "x=1", "nofile=1:2:3", "nofile=a", "nofile=-1:5"])
 def test_a_wrong_ulimit_is_refused(text: str) -> None:
     """Form, name, numbers and their order."""
-    with pytest.raises(ValueError, match=r"\w"):
+    with pytest.raises(DockerfileError):
         parse_ulimit(text)
 
 
