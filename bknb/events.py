@@ -227,6 +227,7 @@ _TYPES: Mapping[str, type[Any]] = {
     "resource": ResourceEvent, "warning": WarningEvent, "decision": DecisionEvent,
 }  # fmt: skip
 _NAMES = {type_: name for name, type_ in _TYPES.items()}
+_FIELDS = {type_: tuple((field.name, field.default) for field in dataclasses.fields(type_)) for type_ in _NAMES}
 
 
 def to_json(event: Event) -> dict[str, Any]:
@@ -235,16 +236,17 @@ def to_json(event: Event) -> dict[str, Any]:
     >>> from_json(to_json(LogEvent(Digest("sha256:a"), 1, b"hi", 2.0)))
     LogEvent(vertex='sha256:a', stream=1, data=b'hi', time=2.0)
     """
-    values: dict[str, Any] = {"event": _NAMES[type(event)]}
-    for field in dataclasses.fields(event):
-        value = getattr(event, field.name)
-        if value == field.default:
+    type_ = type(event)
+    values: dict[str, Any] = {"event": _NAMES[type_]}
+    for name, default in _FIELDS[type_]:
+        value = getattr(event, name)
+        if value is default or value == default:
             continue
         if isinstance(value, bytes):
             value = base64.b64encode(value).decode()
-        elif field.name == "ranges":
+        elif name == "ranges":
             value = [[r.start_line, r.start_character, r.end_line, r.end_character] for r in value]
-        values[field.name] = value
+        values[name] = value
     return values
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from bknb import __version__
 from bknb.digest import Digest
 from bknb.events import (
@@ -124,6 +126,16 @@ class Recorder:
         self._history.add(record, texts, uses_of(record))
 
 
+def _text(value: object) -> str:
+    """Digests, which are a str of their own."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no part of an event")
+    return str(value)
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_text)
+
+
 def step_records(
     events: Iterable[Event], results: Mapping[Digest, tuple[str, ...]]
 ) -> tuple[StepRecord, ...]:
@@ -176,8 +188,15 @@ def uses_of(record: Record) -> list[Use]:
 
 def events_text(events: Iterable[Event]) -> bytes:
     """Events as JSON lines."""
-    encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make one for each
-    return "".join(encode(to_json(event)) + "\n" for event in events).encode()
+    lines = bytearray()  # of a large build that is many megabytes: one copy of it at a time
+    for event in events:
+        values = to_json(event)
+        try:
+            lines += _ENCODER.encode(values)
+        except UnicodeEncodeError:  # a name that is no UTF-8
+            lines += json.dumps(values, separators=(",", ":")).encode()
+        lines += b"\n"
+    return bytes(lines)
 
 
 def images_of(events: Iterable[Event]) -> dict[str, str]:
