@@ -40,7 +40,7 @@ from bknb.llb.ops import (
 )
 from bknb.platforms import Platform
 
-_INVALID_UTF8: Final = "failed to marshal LLB definition: string field contains invalid UTF-8"
+_INVALID_UTF8: Final = "string field contains invalid UTF-8"
 _SMALL: Final = tuple(bytes((n,)) for n in range(128))
 
 

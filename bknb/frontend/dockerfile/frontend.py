@@ -55,8 +55,33 @@ class Compiled:
     conversion: Conversion
     target: BuildStage
     needed: frozenset[BuildStage]
-    edge: Edge | None
-    vertices: Mapping[Digest, VertexInfo]
+
+    @no_collection()
+    def graph(self) -> tuple[Edge | None, Mapping[Digest, VertexInfo]]:
+        """The target's graph, None if it is scratch, and what each vertex was made for.
+
+        Raises:
+            DockerfileError: an op cannot be: only now is that seen.
+        """
+        conversion = self.conversion
+        try:
+            built = self.target.state.build_graph(Defaults(conversion.platforms.target, caps=ALL))
+        except DefinitionError as error:
+            raise DockerfileError(error.message) from None
+        if built is None:
+            return None, {}
+        edge, edges = built
+        infos = {vertex.digest: VertexInfo("", "") for vertex in walk(edge.vertex)}
+        for pending, origin in conversion.origins:
+            if pending in edges:
+                # A step that several stages share belongs to the first of them, from where the others take it.
+                digest = edges.vertex(pending).digest
+                if infos[digest].stage == "":
+                    infos[digest] = VertexInfo(origin.stage, origin.command, origin.ranges)
+        return edge, infos
+
+
+_Marshalled = tuple[Compiled, Edge | None, Mapping[Digest, VertexInfo]]
 
 
 class DockerfileFrontend:
@@ -122,14 +147,15 @@ class DockerfileFrontend:
     ) -> FrontendResult:
         warnings: list[LintWarning] = []
         targets: Sequence[Platform | None] = options.platforms or (None,)
-        compiled: dict[int, Compiled] = {}
+        compiled: dict[int, _Marshalled] = {}
 
         async def one(index: int, platform: Platform | None) -> None:
             # Warnings are the same for every platform: they are told once.
             collected = warnings if index == 0 else []
-            compiled[index] = await compile_dockerfile(
+            found = await compile_dockerfile(
                 options, contexts, source, platform, collected, strict=index == 0
             )
+            compiled[index] = (found, *_marshal(found))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -206,8 +232,7 @@ async def compile_dockerfile(
         context = (await contexts.main_context(lowering.context_paths)).output
         assert context is not None
         lowering.context_output.pending, lowering.context_output.index = context.pending, context.index
-    edge, vertices = _marshal(conversion, target)
-    return Compiled(conversion, target, frozenset(needed), edge, vertices)
+    return Compiled(conversion, target, frozenset(needed))
 
 
 @no_collection()
@@ -296,46 +321,31 @@ def _finish_image(conversion: Conversion, image: ImageConfig) -> None:
     image.platform = image.platform.normalize()
 
 
-@no_collection()
-def _marshal(conversion: Conversion, target: BuildStage) -> tuple[Edge | None, Mapping[Digest, VertexInfo]]:
+def _marshal(compiled: Compiled) -> tuple[Edge | None, Mapping[Digest, VertexInfo]]:
     try:
-        built = target.state.build_graph(Defaults(conversion.platforms.target, caps=ALL))
-    except DefinitionError as error:
-        message = error.message
-        if not message.startswith("failed to marshal"):
-            message = f"failed to marshal LLB definition: {message}"
-        raise DockerfileError(message) from None
-    if built is None:
-        return None, {}
-    edge, edges = built
-    infos = {vertex.digest: VertexInfo("", "") for vertex in walk(edge.vertex)}
-    for pending, origin in conversion.origins:
-        if pending in edges:
-            # A step that several stages share belongs to the first of them, from where the others take it.
-            digest = edges.vertex(pending).digest
-            if infos[digest].stage == "":
-                infos[digest] = VertexInfo(origin.stage, origin.command, origin.ranges)
-    return edge, infos
+        return compiled.graph()
+    except DockerfileError as error:
+        raise DockerfileError(f"failed to marshal LLB definition: {error.message}") from None
 
 
 def _result(
     options: FrontendOptions,
     source: SourceInfo,
     targets: Sequence[Platform],
-    compiled: Sequence[Compiled],
+    compiled: Sequence[_Marshalled],
     warnings: list[LintWarning],
 ) -> FrontendResult:
     results, platforms = [], []
     vertices: dict[Digest, VertexInfo] = {}
-    for target, one in zip(targets, compiled, strict=True):
+    for target, (one, edge, found) in zip(targets, compiled, strict=True):
         stage = one.target
         platform = _export_platform(target, stage.image.platform)
         name = target.normalize().format_all()
         platforms.append({"ID": name, "Platform": platform_json(platform)})
-        vertices |= one.vertices
+        vertices |= found
         results.append(PlatformResult(
             platform=platform,
-            edge=one.edge,
+            edge=edge,
             image_config=stage.image.to_json(),
             base_image_config="" if stage.base_image is None else stage.base_image.to_json(),
             epoch=one.conversion.epoch,
@@ -345,7 +355,7 @@ def _result(
         results=tuple(results),
         warnings=tuple(warnings),
         vertices=vertices,
-        skipped=_skipped(compiled),
+        skipped=_skipped([one for one, _, _ in compiled]),
         metadata={"refs.platforms": gojson.dumps({"Platforms": platforms}).encode()},
         filename=source.filename,
         source=source.data,

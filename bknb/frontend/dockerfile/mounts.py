@@ -198,7 +198,9 @@ def parse_device(text: str) -> Device:
         elif not sign:
             raise DockerfileError(f"invalid field '{field}' must be a key=value pair")
         else:
-            raise with_suggestion(f"unexpected key '{key}' in '{field}'", search_in_order(key, ("name", "required")))
+            raise with_suggestion(
+                f"unexpected key '{key}' in '{field}'", search_in_order(key, ("name", "required"))
+            )
     return Device(name, required)
 
 

@@ -269,7 +269,8 @@ async def _convert(
     from bknb.pb import ops_pb2 as pb
 
     compiled = await compile_dockerfile(options, contexts, source, None, warnings)
-    definition = Definition.from_edge(compiled.edge)
+    edge, _ = compiled.graph()
+    definition = Definition.from_edge(edge)
     message = definition.to_message()
     ops = {Digest.of(data): to_protojson(pb.Op.FromString(data)) for data in definition.ops}
     found = {
