@@ -40,7 +40,7 @@ def shown(name: str) -> str:
     r"""A name of anybody's on one line, without what would steer a terminal or break a document.
 
     >>> shown("RUN a \\\n  b \x1b[31m\x00")
-    'RUN a \\\\ b'
+    'RUN a \\ b'
     """
     return " ".join(plain(name).encode("utf-8", "replace").decode().split())
 
