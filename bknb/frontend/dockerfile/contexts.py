@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bknb import llb
-from bknb.errors import BknbError, DockerfileError, InvalidReference
+from bknb.errors import BknbError, BuildCancelled, DockerfileError, InvalidReference
 from bknb.frontend.dockerfile.archives import is_archive
 from bknb.frontend.dockerfile.folders import DOCKERIGNORE, follow_paths, read_patterns
 from bknb.frontend.dockerfile.gotext import parse_bool
@@ -56,7 +56,7 @@ class Contexts:
         self._main: _Main | None = None
         self._ignore: bytes | None = None
         self._ignore_name = DOCKERIGNORE
-        self._answers: dict[tuple[object, ...], ImageConfigAnswer] = {}
+        self._answers: dict[tuple[object, ...], ImageConfigAnswer | BknbError] = {}
         self._asking: dict[tuple[object, ...], asyncio.Lock] = {}
 
     # --- the main context ---
@@ -211,10 +211,18 @@ class Contexts:
         key = (reference, platform, mode, log_name, store)
         async with self._asking.setdefault(key, asyncio.Lock()):
             if key not in self._answers:
-                self._answers[key] = await self.bridge.resolve_image_config(
-                    reference, platform=platform, resolve_mode=mode, log_name=log_name, oci_store=store
-                )
-        return self._answers[key]
+                try:
+                    self._answers[key] = await self.bridge.resolve_image_config(
+                        reference, platform=platform, resolve_mode=mode, log_name=log_name, oci_store=store
+                    )
+                except BuildCancelled:
+                    raise
+                except BknbError as error:
+                    self._answers[key] = error
+        answer = self._answers[key]
+        if isinstance(answer, BknbError):
+            raise answer
+        return answer
 
 
 class _Solved:

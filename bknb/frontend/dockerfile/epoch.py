@@ -10,6 +10,7 @@ from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile import ast
 from bknb.frontend.dockerfile.archives import newest_file
 from bknb.frontend.dockerfile.args import Expand
+from bknb.frontend.dockerfile.commits import Moment, committed
 from bknb.frontend.dockerfile.contexts import Contexts
 from bknb.frontend.dockerfile.copy import http_filename, parse_checksum
 from bknb.frontend.dockerfile.gitref import is_http_source, parse_git_ref
@@ -19,7 +20,6 @@ from bknb.frontend.dockerfile.stages import SCRATCH, Conversion
 from bknb.llb.ops import SourceOp
 
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}")
-_COMMITTER: Final = re.compile(rb"^committer .*> (\d+) [+-]\d{4}$", re.MULTILINE)
 _KEY: Final = "SOURCE_DATE_EPOCH"
 
 
@@ -35,7 +35,7 @@ async def resolve_epoch(conversion: Conversion) -> None:
     if given is None:
         return
     conversion.epoch = await _resolve(conversion, given) if given else None
-    text = "" if conversion.epoch is None else str(conversion.epoch)
+    text = "" if conversion.epoch is None else str(conversion.epoch.seconds)
     for args in (conversion.build_args, conversion.args):
         if _KEY in args:
             changed = dict(args)
@@ -49,24 +49,25 @@ async def resolve_epoch(conversion: Conversion) -> None:
                 conversion.build_args = changed
 
 
-async def _resolve(conversion: Conversion, given: str) -> int | None:
+async def _resolve(conversion: Conversion, given: str) -> Moment | None:
     if _NUMBER.fullmatch(given):
-        return int(given)
+        return Moment(int(given))
     state, log_name = await _state(conversion, given)
     source = _single_source(state)
     if source is None:
         return None
     contexts = conversion.contexts
     answer = await contexts.bridge.resolve_source_meta(source.identifier, source.attrs, log_name=log_name)
-    if answer.git_commit and (found := _COMMITTER.search(answer.git_commit)):
-        return int(found[1])
+    if answer.git_commit:
+        return committed(answer.git_commit)
     if answer.http_last_modified is not None:
-        return int(answer.http_last_modified)
+        return Moment(int(answer.http_last_modified))
     filename = source.attrs.get("http.filename", "")
     if not source.identifier.startswith(("http://", "https://")) or not filename:
         return None
     data = await contexts.read(llb.source(source.identifier, source.attrs), filename)
-    return None if data is None else newest_file(data)
+    newest = None if data is None else newest_file(data)
+    return None if newest is None else Moment(newest)
 
 
 async def _state(conversion: Conversion, given: str) -> tuple[llb.State, str]:
@@ -75,7 +76,7 @@ async def _state(conversion: Conversion, given: str) -> tuple[llb.State, str]:
         return await contexts.main_context(()), "[internal] resolve main build context metadata"
     named = contexts.named(given, None)
     if named is not None:
-        state, _ = await named.load(lambda: ())
+        state, _ = await named.load(lambda: (), resolve_mode="")
         return state, f"[internal] resolve SOURCE_DATE_EPOCH named context {given}"
     for stage in conversion.dockerfile.stages:
         if equal_fold(stage.head.name, given):

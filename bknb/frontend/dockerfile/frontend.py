@@ -323,9 +323,16 @@ def _finish_image(conversion: Conversion, image: ImageConfig) -> None:
 
 def _marshal(compiled: Compiled) -> tuple[Edge | None, Mapping[Digest, VertexInfo]]:
     try:
-        return compiled.graph()
+        found = compiled.graph()
     except DockerfileError as error:
         raise DockerfileError(f"failed to marshal LLB definition: {error.message}") from None
+    epoch = compiled.conversion.epoch
+    if epoch is not None and compiled.target.image.history:
+        try:
+            epoch.text()
+        except ValueError as error:
+            raise DockerfileError(str(error)) from None
+    return found
 
 
 def _result(
@@ -338,7 +345,7 @@ def _result(
     results, platforms = [], []
     vertices: dict[Digest, VertexInfo] = {}
     for target, (one, edge, found) in zip(targets, compiled, strict=True):
-        stage = one.target
+        stage, epoch = one.target, one.conversion.epoch
         platform = _export_platform(target, stage.image.platform)
         name = target.normalize().format_all()
         platforms.append({"ID": name, "Platform": platform_json(platform)})
@@ -348,7 +355,7 @@ def _result(
             edge=edge,
             image_config=stage.image.to_json(),
             base_image_config="" if stage.base_image is None else stage.base_image.to_json(),
-            epoch=one.conversion.epoch,
+            epoch=None if epoch is None else epoch.seconds,
             id=name if options.multi_platform else "",
         ))  # fmt: skip
     return FrontendResult(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from bknb import llb
@@ -100,7 +99,7 @@ class Lowering:
     def commit(self, stage: BuildStage, text: str, *, layer: bool = False) -> None:
         """Add a line to the image's history."""
         epoch = self.conversion.epoch
-        created = "" if epoch is None else _utc(epoch)
+        created = "" if epoch is None else epoch.told()
         self.conversion.spend(text)
         stage.image.history.append(History(text, created, "", HISTORY_COMMENT, not layer))
 
@@ -269,7 +268,7 @@ class Lowering:
         if folder != "/":
             owner: Owner | None = stage.image.user or None
             epoch = self.conversion.epoch
-            created = -1 if epoch is None else epoch * 10**9
+            created = -1 if epoch is None else epoch.nanoseconds
             text = instruction_name(command.text, self.conversion.lex, self.env(stage))
             constraints = self.constraints(step, self.name(stage, step, text, platform=stage.platform))
             action = llb.mkdir(folder, 0o755, parents=True, owner=owner, created=created)
@@ -367,14 +366,6 @@ def with_shell(stage: BuildStage, args: tuple[str, ...]) -> tuple[str, ...]:
     """A command of the shell form as it is run."""
     default = ("cmd", "/S", "/C") if stage.image.os == "windows" else ("/bin/sh", "-c")
     return (*(stage.image.shell or default), " ".join(args))
-
-
-def _utc(epoch: int) -> str:
-    try:
-        text = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):
-        raise DockerfileError(f"SOURCE_DATE_EPOCH {epoch} is not a time that an image can hold") from None
-    return text.rjust(20, "0")
 
 
 def _health(command: ast.Healthcheck) -> HealthConfig:

@@ -34,11 +34,14 @@ class NamedContext:
         self.key = key
         self.platform = platform
 
-    async def load(self, paths: Callable[[], Iterable[str]]) -> tuple[llb.State, ImageConfig | None]:
+    async def load(
+        self, paths: Callable[[], Iterable[str]], *, resolve_mode: str | None = None
+    ) -> tuple[llb.State, ImageConfig | None]:
         """The state of it, and the image's config if it is one.
 
         Args:
             paths: the paths of it that are used, asked for at the end.
+            resolve_mode: how an image is looked up, if not as the request says.
 
         Raises:
             DockerfileError: it is wrong.
@@ -48,7 +51,8 @@ class NamedContext:
             raise DockerfileError(f"invalid context specifier {self.given} for {self.key}")
         match "git" if scheme.startswith("git@") else scheme:
             case "docker-image":
-                return await self._image(rest.removeprefix("//"))
+                mode = self.contexts.options.resolve_mode if resolve_mode is None else resolve_mode
+                return await self._image(rest.removeprefix("//"), mode)
             case "git":
                 return self._git(), None
             case "http" | "https":
@@ -64,7 +68,7 @@ class NamedContext:
             case _:
                 raise DockerfileError(f"unsupported context source {scheme} for {self.key}")
 
-    async def _image(self, given: str) -> tuple[llb.State, ImageConfig | None]:
+    async def _image(self, given: str, mode: str) -> tuple[llb.State, ImageConfig | None]:
         if given == "scratch":
             return llb.scratch(), None
         try:
@@ -74,7 +78,7 @@ class NamedContext:
         answer = await self.contexts.resolve_image(
             reference,
             self.platform,
-            self.contexts.options.resolve_mode,
+            mode,
             f"[context {self.key}] load metadata for {given}",
         )
         config = ImageConfig.parse(answer.config)

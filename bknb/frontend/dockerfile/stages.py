@@ -15,6 +15,7 @@ from bknb import llb
 from bknb.errors import DockerfileError, Range
 from bknb.frontend.dockerfile import ast
 from bknb.frontend.dockerfile.args import ArgInfo, Platforms
+from bknb.frontend.dockerfile.commits import Moment
 from bknb.frontend.dockerfile.contexts import Contexts
 from bknb.frontend.dockerfile.gotext import lower
 from bknb.frontend.dockerfile.image import ImageConfig
@@ -189,7 +190,7 @@ class Conversion:
 
     Attributes:
         args: the arguments before the first FROM and the predefined ones.
-        epoch: unix seconds of SOURCE_DATE_EPOCH.
+        epoch: what SOURCE_DATE_EPOCH says.
         all_stages: lower every stage, for the build checks.
         origins: what the pending vertices made so far are for.
     """
@@ -204,7 +205,7 @@ class Conversion:
     args: dict[str, str]
     arg_infos: Mapping[str, ArgInfo]
     build_args: Mapping[str, str]
-    epoch: int | None = None
+    epoch: Moment | None = None
     all_stages: bool = False
     stages: StageList = field(default_factory=StageList)
     origins: list[tuple[Pending, Origin]] = field(default_factory=list)
