@@ -94,6 +94,28 @@ class Reference:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
+def split_reference(text: str) -> tuple[str, str, str]:
+    """Name, tag and digest of a reference as it is written: nothing is filled in.
+
+    Raises:
+        InvalidReference: it is none.
+
+    >>> split_reference("store:tag")
+    ('store', 'tag', '')
+    """
+    found = _REFERENCE.match(text)
+    if found is None:
+        if not text:
+            raise InvalidReference("repository name must have at least one component")
+        if _REFERENCE.match(text.lower()):
+            raise InvalidReference("repository name must be lowercase")
+        raise InvalidReference("invalid reference format")
+    domain, path, tag, digest = found.groups(default="")
+    if len(path) > 255:
+        raise InvalidReference("repository name must not be more than 255 characters")
+    return (f"{domain}/{path}" if domain else path), tag, digest
+
+
 def _split_domain(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
     if not slash or not (set(".:") & set(first) or first == "localhost" or first.lower() != first):

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from bknb import llb
-from bknb.digest import Digest
 from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile import ast, ospath
+from bknb.frontend.dockerfile.checksum import parse_checksum
 from bknb.frontend.dockerfile.chmod import check_symbolic_mode
 from bknb.frontend.dockerfile.gitref import GitRef, is_git_source, is_http_source, parse_git_ref
 from bknb.frontend.dockerfile.gotext import encode, parse_uint, quote
@@ -217,26 +217,6 @@ def http_filename(src: str) -> str:
     except ValueError:
         return "__unnamed__"
     return posixpath.basename(path.rstrip("/")) or "__unnamed__"
-
-
-def parse_checksum(text: str) -> str:
-    """A digest, with go-digest's words for what is wrong with it.
-
-    Raises:
-        DockerfileError: it is none.
-    """
-    try:
-        return Digest.parse(text)
-    except ValueError:
-        pass
-    algorithm, colon, encoded = text.partition(":")
-    if not colon or not re.fullmatch(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+", text):
-        raise DockerfileError("invalid checksum digest format")
-    if algorithm not in ("sha256", "sha384", "sha512"):
-        raise DockerfileError("unsupported digest algorithm")
-    if len(encoded) != {"sha256": 64, "sha384": 96, "sha512": 128}[algorithm]:
-        raise DockerfileError("invalid checksum digest length")
-    raise DockerfileError("invalid checksum digest format")
 
 
 def _local(stage: BuildStage, command: ast.Copy | ast.Add, state: llb.State, src: str) -> _Source:

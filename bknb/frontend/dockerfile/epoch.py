@@ -10,9 +10,10 @@ from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile import ast
 from bknb.frontend.dockerfile.archives import newest_file
 from bknb.frontend.dockerfile.args import Expand
+from bknb.frontend.dockerfile.checksum import parse_checksum
 from bknb.frontend.dockerfile.commits import Moment, committed
 from bknb.frontend.dockerfile.contexts import Contexts
-from bknb.frontend.dockerfile.copy import http_filename, parse_checksum
+from bknb.frontend.dockerfile.copy import http_filename
 from bknb.frontend.dockerfile.gitref import is_http_source, parse_git_ref
 from bknb.frontend.dockerfile.gotext import equal_fold
 from bknb.frontend.dockerfile.places import located
@@ -126,7 +127,7 @@ def _add_source(command: ast.Add, expand: Expand) -> llb.State:
     src, checksum = expand(command.sources[0]), expand(command.checksum)
     if is_http_source(src):
         return llb.http(
-            src, filename=http_filename(src), checksum=parse_checksum(checksum) if checksum else ""
+            src, filename=http_filename(src), checksum=parse_checksum(checksum) if command.checksum else ""
         )
     found = parse_git_ref(src)
     if found is None or found.like_local:
@@ -135,7 +136,7 @@ def _add_source(command: ast.Add, expand: Expand) -> llb.State:
         ref=found.ref,
         subdir=found.subdir,
         keep_git_dir=command.keep_git_dir is True or found.keep_git_dir is True,
-        checksum=checksum or found.checksum,
+        checksum=checksum if command.checksum else found.checksum,
         skip_submodules=found.submodules is False,
     )
     return llb.git(found.remote, "", options)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from bknb import llb
 from bknb.errors import DockerfileError, InvalidReference
+from bknb.frontend.dockerfile.checksum import parse_checksum
 from bknb.frontend.dockerfile.folders import DOCKERIGNORE, LateLocal, follow_paths, read_patterns
 from bknb.frontend.dockerfile.gitref import parse_git_ref
+from bknb.frontend.dockerfile.gotext import quote
 from bknb.frontend.dockerfile.image import ImageConfig
 from bknb.llb.graph import Constraints
 from bknb.platforms import Platform
-from bknb.reference import Reference
+from bknb.reference import Reference, split_reference
 
 if TYPE_CHECKING:
     from bknb.frontend.dockerfile.contexts import Contexts
@@ -96,16 +98,22 @@ class NamedContext:
         return state
 
     async def _layout(self, given: str) -> tuple[llb.State, ImageConfig | None]:
-        store, at, digest = given.partition("@")
-        if not at:
-            raise DockerfileError(f'oci-layout reference "{given}" has no digest')
         try:
-            shown = str(replace(Reference.parse(f"{self.name}@{digest}")))
+            store, _, digest = split_reference(given)
+            if digest:
+                parse_checksum(digest)
+        except (InvalidReference, DockerfileError) as error:
+            raise DockerfileError(
+                f"could not parse oci-layout reference {quote(given)}: {error.message}"
+            ) from None
+        if not digest:
+            raise DockerfileError(f"oci-layout reference {quote(given)} has no digest")
+        try:
+            shown = str(Reference.parse(f"{self.name}@{digest}"))
         except InvalidReference as error:
-            raise DockerfileError(f'could not parse oci-layout reference "{given}": {error}') from None
-        store = (
-            store.rpartition("/")[0] + store[store.rfind("/") :].partition(":")[0] if ":" in store else store
-        )
+            raise DockerfileError(
+                f"could not parse oci-layout reference {quote(self.name)}: {error}"
+            ) from None
         session = self.contexts.bridge.session_id
         answer = await self.contexts.resolve_image(
             shown, self.platform, "", f"[context {self.key}] load metadata for {shown}", store

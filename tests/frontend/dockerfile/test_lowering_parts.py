@@ -7,8 +7,9 @@ import pytest
 from bknb.errors import DockerfileError, Range
 from bknb.frontend.dockerfile import ospath
 from bknb.frontend.dockerfile.archives import is_archive, newest_file
+from bknb.frontend.dockerfile.checksum import parse_checksum
 from bknb.frontend.dockerfile.chmod import check_symbolic_mode
-from bknb.frontend.dockerfile.copy import http_filename, parse_checksum
+from bknb.frontend.dockerfile.copy import http_filename
 from bknb.frontend.dockerfile.expose import parse_ports
 from bknb.frontend.dockerfile.folders import follow_paths
 from bknb.frontend.dockerfile.gitref import is_http_source, parse_git_ref
