@@ -216,7 +216,8 @@ def http_filename(src: str) -> str:
         path = URL.parse(src).path
     except ValueError:
         return "__unnamed__"
-    return posixpath.basename(path.rstrip("/")) or "__unnamed__"
+    name = posixpath.basename(path.rstrip("/"))
+    return "__unnamed__" if name in ("", ".") else name
 
 
 def _local(stage: BuildStage, command: ast.Copy | ast.Add, state: llb.State, src: str) -> _Source:
