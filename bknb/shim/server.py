@@ -67,10 +67,13 @@ class Context:
             raise Cancelled
 
     def on_cancel(self, act: Callable[[], None] | None) -> None:
-        """Have something done when the op is cancelled, at once if it is already; in another thread."""
+        """Have something done when the op is cancelled, at once if it is already; in another thread.
+
+        What is done may wait for what the op's own thread does next.
+        """
         self._on_cancel = act
         if self.cancelled and act is not None:
-            act()
+            self.server.start(act)
 
     def cancel(self) -> None:
         """Called by the server."""
@@ -229,14 +232,14 @@ class Server:
             with self.lock:
                 context = self._running.get(number)
             if context is not None:
-                self._start(context.cancel)
+                self.start(context.cancel)
             return
         context = Context(self)
         with self.lock:
             self._running[number] = context
-        self._start(lambda: self._serve(number, context, message["op"], message["args"], fds))
+        self.start(lambda: self._serve(number, context, message["op"], message["args"], fds))
 
-    def _start(self, job: Callable[[], None]) -> None:
+    def start(self, job: Callable[[], None]) -> None:
         """Have a thread do it; a new one if all are busy, since any of them may wait for a container."""
         with self.lock:
             spawn = self._idle <= 0
