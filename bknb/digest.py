@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from typing import Final
 
 _HEX_LENGTH: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
@@ -37,14 +36,6 @@ class Digest(str):
     def of_text(cls, text: str) -> Digest:
         """The sha256 digest of a text's UTF-8 bytes."""
         return cls.of(text.encode())
-
-    @classmethod
-    def of_chunks(cls, chunks: Iterable[bytes]) -> Digest:
-        """The sha256 digest of the chunks' concatenation."""
-        hasher = hashlib.sha256()
-        for chunk in chunks:
-            hasher.update(chunk)
-        return cls("sha256:" + hasher.hexdigest())
 
     @classmethod
     def parse(cls, text: str) -> Digest:

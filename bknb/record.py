@@ -165,16 +165,6 @@ class Record:
     veiled: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
-    @property
-    def cached_steps(self) -> int:
-        """How many steps a cache had."""
-        return sum(step.cached for step in self.steps)
-
-    @property
-    def steps_count(self) -> int:
-        """How many steps there were, skipped ones left out."""
-        return sum(step.outcome != "skipped" for step in self.steps)
-
     def to_json(self) -> dict[str, Any]:
         """As JSON values; what has its default is left out.
 

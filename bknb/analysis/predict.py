@@ -32,6 +32,7 @@ from typing import Protocol, TypeAlias
 from bknb.analysis.doubt import Doubts
 from bknb.analysis.shadow import PLANNED, ShadowStore
 from bknb.cache.contenthash import scratch_digest
+from bknb.cache.handles import UncountedRef
 from bknb.digest import Digest
 from bknb.errors import BknbError, StepError
 from bknb.events import Emit, Outcome
@@ -39,7 +40,7 @@ from bknb.keys import CacheMapSpec, ContentSelector, DepSpec, cache_map
 from bknb.llb.ops import ExecOp, FileOp, Op, PassthroughOp, SourceOp
 from bknb.llb.vertex import Edge, Vertex
 from bknb.platforms import Platform
-from bknb.protocols import CacheMap, CacheRecord, CacheSource, Dep, Job, Mounts, Operation, Ref, Session
+from bknb.protocols import CacheMap, CacheRecord, CacheSource, Dep, Job, Operation, Ref, Session
 from bknb.solver import Solver
 from bknb.solver.graph import ActiveVertex
 from bknb.solver.job import Describe, describe
@@ -215,25 +216,10 @@ def _verdict(active: ActiveVertex, doubts: Doubts) -> Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Nobodys:
+class _Nobodys(UncountedRef):
     """A Ref to a result of which only the id is known."""
 
     id: str
-
-    def clone(self) -> _Nobodys:
-        """Nothing is counted."""
-        return self
-
-    async def release(self) -> None:
-        """Nothing is held."""
-
-    async def mounts(self) -> Mounts:
-        """Nothing is mounted."""
-        return ()
-
-    async def size(self) -> int:
-        """Nothing is known."""
-        return 0
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from bknb import beneath
+from bknb.cache.handles import UncountedRef
 from bknb.digest import Digest
 from bknb.errors import PathError, SourceError, UnsupportedError
 from bknb.events import Emit, Outcome, VertexEvent
@@ -25,7 +26,7 @@ LIMIT = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class DirectoryRef:
+class DirectoryRef(UncountedRef):
     """A client's folder, read in place: what a frontend reads from a ``local://`` source needs no copy."""
 
     directory: LocalDirectory
@@ -35,20 +36,9 @@ class DirectoryRef:
         """Not a record: nothing outlives the frontend's look."""
         return ""
 
-    def clone(self) -> DirectoryRef:
-        """Nothing is counted."""
-        return self
-
-    async def release(self) -> None:
-        """Nothing is held."""
-
     async def mounts(self) -> Mounts:
         """Raises: PathError: it is not for mounting."""
         raise PathError("a folder that a frontend reads is not mounted")
-
-    async def size(self) -> int:
-        """It adds nothing to the store."""
-        return 0
 
     def read(self, path: str, limit: int) -> bytes | None:
         """A file of the folder, or None.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from bknb.errors import SnapshotError
 from bknb.protocols import Mounts
@@ -14,6 +14,27 @@ if TYPE_CHECKING:
 def active_name(id: str) -> str:
     """The name of a record's snapshot while it is written."""
     return f"{id}-active"
+
+
+class UncountedRef:
+    """What a `protocols.Ref` does where nothing is held: of files that lie elsewhere, or of a result that is only thought of."""
+
+    __slots__ = ()
+
+    def clone(self) -> Self:
+        """Nothing is counted."""
+        return self
+
+    async def release(self) -> None:
+        """Nothing is held."""
+
+    async def mounts(self) -> Mounts:
+        """Nothing is mounted."""
+        return ()
+
+    async def size(self) -> int:
+        """It adds nothing to the store."""
+        return 0
 
 
 class StoredRef:

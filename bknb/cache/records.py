@@ -206,11 +206,6 @@ class RecordTable:
             ),
         )  # fmt: skip
 
-    def forget_blob(self, id: str, digest: Digest) -> None:
-        """The blob is gone."""
-        with transaction(self._db) as db:
-            db.execute("DELETE FROM blob WHERE record = ? AND digest = ?", (id, digest))
-
     def remove(self, id: str) -> list[Digest] | None:
         """Forget a record that nobody holds or builds on.
 

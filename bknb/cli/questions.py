@@ -98,14 +98,14 @@ def images(words: list[str]) -> int:
     """``bknb images``: the images that ``-t`` kept."""
     from bknb import api
 
-    return _table(words, "images", api.images)
+    return _table(words, "images", api.images, runtime="none")
 
 
 def history(words: list[str]) -> int:
     """``bknb history``: the builds so far, newest first."""
     from bknb import api
 
-    return _table(words, "history", api.history)
+    return _table(words, "history", api.history, runtime="none")
 
 
 def mounts(words: list[str]) -> int:
@@ -140,14 +140,17 @@ def doctor(words: list[str]) -> int:
     return 0
 
 
-def _table(words: list[str], name: str, ask: Callable[[Client], pandas.DataFrame]) -> int:
+def _table(
+    words: list[str], name: str, ask: Callable[[Client], pandas.DataFrame], *, runtime: str = "auto"
+) -> int:
+    """Print a table; with the runtime ``none`` no process is started for it."""
     rest, as_json = _format(words)
     if wants_help(rest):
         print(f"usage: bknb {name} [--format json]")
         return 0
     if rest:
         raise UsageError(f"bknb {name} takes --format json and nothing else: {rest[0]!r} is left over")
-    client = open_client()
+    client = open_client(runtime=runtime)
     try:
         _print(ask(client), as_json)
     finally:

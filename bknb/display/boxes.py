@@ -24,10 +24,10 @@ FOLD_ALL_ABOVE = 240
 """With more than this, runs of any state are."""
 SHORTEST_RUN = 3
 CONTEXT = "context"
+"""The lane of what is no stage's."""
 FORESEEN: Mapping[str, str] = {"local": "would be read", "image": "would be looked up"}
 """What a plan says of what does no work of its own."""
 _TIMED = (State.RAN, State.FAILED, State.MERGED, State.WOULD_RUN, State.OPEN)
-"""The lane of what is no stage's."""
 _UNNAMED = re.compile(r"stage-\d+\Z")
 _FLAGS = re.compile(r"--(?:mount|network|security|chmod|chown|link|parents|exclude|checksum)(?:=\S+)? ")
 
@@ -120,35 +120,6 @@ def plan(view: BuildView, *, fold_above: int = FOLD_ABOVE) -> Plan:
     labels = lane_labels([name for name, _ in stages])
     whole = Plan(labels, tuple(boxes), ())
     return dataclasses.replace(whole, arrows=_arrows(whole))
-
-
-def keep_ids(plan: Plan, before: Plan, pairs: Mapping[Digest, Digest]) -> Plan:
-    """A plan whose boxes have the ids that their counterparts have in the picture before.
-
-    `pairs` (from `pairing.pair`) leads from a step to its counterpart.
-    """
-    old = before.box_of()
-    names: dict[str, str] = {}
-    given: set[str] = set()
-    for box in plan.boxes:
-        counterpart = old.get(pairs.get(box.steps[0].digest, box.steps[0].digest))
-        if counterpart is not None and counterpart not in given:
-            names[box.id] = counterpart
-            given.add(counterpart)
-    taken = given | {box.id for box in before.boxes}
-    for box in plan.boxes:
-        if box.id not in names:
-            name, copy = box.id, 2
-            while name in taken:
-                name, copy = f"{box.id}-{copy}", copy + 1
-            names[box.id] = name
-            taken.add(name)
-    boxes = tuple(dataclasses.replace(box, id=names[box.id]) for box in plan.boxes)
-    arrows = tuple(
-        dataclasses.replace(arrow, source=names[arrow.source], target=names[arrow.target])
-        for arrow in plan.arrows
-    )
-    return Plan(plan.lanes, boxes, arrows)
 
 
 def lanes(steps: Sequence[StepView]) -> list[tuple[str, list[StepView]]]:

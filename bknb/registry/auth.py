@@ -33,7 +33,6 @@ _PARAMETER: Final = re.compile(r'([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\
 _SCHEME: Final = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)(?:\s+|$)")
 _REMEMBERED: Final = 1024
 _EARLY: Final = 10.0
-_MAX_TOKEN: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from bknb.oci.types import (
     Manifest,
     parse_document,
 )
-from bknb.protocols import ContentStore, Fetch, Progress
+from bknb.protocols import ContentStore, Progress
 from bknb.reference import Reference
 from bknb.registry.auth import AskCredentials
 from bknb.registry.hosts import Endpoint, endpoints
@@ -191,14 +191,6 @@ class RegistryClient:
 
             await self._first(reference, at)
             self._remember(reference, descriptor.digest)
-
-    def fetcher(self, reference: Reference, ask: AskCredentials | None = None) -> Fetch:
-        """The function that fetches blobs of one image, for lazy results."""
-
-        async def fetch(descriptor: Descriptor, progress: Progress | None) -> None:
-            await self.fetch(reference, descriptor, progress, ask)
-
-        return fetch
 
     async def tags(self, reference: Reference, ask: AskCredentials | None = None) -> tuple[str, ...]:
         """The tags of a repository (those of the registry's first page).

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bknb.cache.handles import UncountedRef
 from bknb.digest import Digest
 from bknb.errors import BknbError, SourceError, UnsupportedError
 from bknb.events import Emit, Event
@@ -24,7 +25,6 @@ from bknb.platforms import Platform
 from bknb.protocols import (
     FrontendRequest,
     ImageConfigAnswer,
-    Mounts,
     Ref,
     SourceMetaAnswer,
 )
@@ -175,7 +175,7 @@ def _exclude(vertices: Sequence[Vertex]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Folder:
+class _Folder(UncountedRef):
     """Files in memory, as a frontend looks at them."""
 
     files: Mapping[str, bytes]
@@ -183,18 +183,6 @@ class _Folder:
     @property
     def id(self) -> str:
         return ""
-
-    def clone(self) -> _Folder:
-        return self
-
-    async def release(self) -> None:
-        """Nothing is held."""
-
-    async def mounts(self) -> Mounts:
-        return ()
-
-    async def size(self) -> int:
-        return 0
 
 
 @dataclass(frozen=True, slots=True)
