@@ -24,22 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from bknb.digest import Digest
 from bknb.errors import StepError
 from bknb.events import DecisionEvent, Emit, Event, LogEvent, Outcome, Phase, StatusEvent, VertexEvent
-from bknb.llb.ops import (
-    Action,
-    BuildOp,
-    CopyAction,
-    DiffOp,
-    ExecOp,
-    FileOp,
-    MergeOp,
-    MkDirAction,
-    MkFileAction,
-    Op,
-    PassthroughOp,
-    RmAction,
-    SourceOp,
-    SymlinkAction,
-)
+from bknb.llb.names import kind_of, name_of
 from bknb.llb.vertex import Edge, Vertex
 from bknb.protocols import Ref, Session
 from bknb.solver import board
@@ -337,61 +322,12 @@ def own_error(error: StepError) -> StepError:
 
 def describe(vertex: Vertex) -> Mapping[str, Any]:
     """The fields of a vertex's events that its definition tells."""
-    name = vertex.meta.name or _name(vertex.op)
+    name = vertex.meta.name or name_of(vertex.op)
     group = vertex.meta.progress_group
     return {
         "name": name,
         "inputs": tuple(dict.fromkeys([edge.vertex.digest for edge in vertex.inputs])) if vertex.inputs else (),
-        "kind": _kind(vertex.op),
+        "kind": kind_of(vertex.op),
         "ranges": tuple([r for location in vertex.locations for r in location.ranges]) if vertex.locations else (),
         "progress_group": group.id if group is not None else "",
     }
-
-
-_SCHEMES: Final = {"docker-image": "image", "oci-layout": "image", "https": "http"}
-
-
-def _kind(op: Op) -> str:
-    match op:
-        case SourceOp():
-            scheme = op.identifier.partition("://")[0]
-            return _SCHEMES.get(scheme, scheme)
-        case ExecOp():
-            return "exec"
-        case FileOp():
-            return "file"
-        case MergeOp():
-            return "merge"
-        case DiffOp():
-            return "diff"
-        case BuildOp():
-            return "build"
-        case PassthroughOp():
-            return "passthrough"
-
-
-_ACTIONS: Final = {CopyAction: "copy", MkFileAction: "mkfile", MkDirAction: "mkdir", RmAction: "rm", SymlinkAction: "symlink"}
-
-
-def _name(op: Op) -> str:
-    """A name for a vertex to which nobody gave one (solver/llbsolver/vertex.go, "llbOpName")."""
-    match op:
-        case SourceOp():
-            return op.identifier
-        case ExecOp(meta=meta) if meta is not None:
-            return " ".join(meta.args)
-        case FileOp(actions):
-            named = (f"{_ACTIONS[type(a.action)]} {_path(a.action)}" for a in actions if a.action is not None)
-            return ", ".join(named) or "file"
-        case _:
-            return _kind(op)
-
-
-def _path(action: Action) -> str:
-    match action:
-        case CopyAction(src, dest):
-            return f"{src} {dest}"
-        case SymlinkAction(old, new):
-            return f"{new} -> {old}"
-        case _:
-            return action.path

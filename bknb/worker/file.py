@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bknb.errors import DefinitionError
+from bknb.llb.names import ACTION_NAMES
 from bknb.llb.ops import (
     Action,
     ChownOpt,
@@ -37,13 +38,6 @@ if TYPE_CHECKING:
 
 SMALL = 1 << 18
 """Bytes of files that an operation may write to be made together with others."""
-_KINDS = {
-    CopyAction: "copy",
-    MkFileAction: "mkfile",
-    MkDirAction: "mkdir",
-    RmAction: "rm",
-    SymlinkAction: "symlink",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +223,7 @@ class _Run:
         return self.mounted.index(mounts)
 
     async def _json(self, action: Action, target: int, source: int | None) -> dict[str, Any]:
-        values: dict[str, Any] = {"kind": _KINDS[type(action)], "target": target, "source": source}
+        values: dict[str, Any] = {"kind": ACTION_NAMES[type(action)], "target": target, "source": source}
         for field in dataclasses.fields(action):
             value = getattr(action, field.name)
             if isinstance(value, bytes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from bknb.errors import BuildError
 from bknb.options import parse
 from tests.bench.peer import Peer, peer
 from tests.bench.rows import Mirror
-from tests.conftest import need
 from tests.peer.test_side_by_side import step, theirs_cached
 
 pytestmark = [pytest.mark.peer, pytest.mark.root]
@@ -151,15 +150,6 @@ def edited(chance: random.Random, state: State, past: list[State]) -> tuple[str,
         case "back":
             return kind, chance.choice(past)
     return kind, State(tuple(map(tuple, stages)), files, state.ignored)
-
-
-@pytest.fixture(scope="module")
-def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
-    """A registry for both."""
-    need("busybox")
-    found = Mirror(tmp_path_factory.mktemp("mirror"))
-    yield found
-    found.close()
 
 
 Answers = list[tuple[str, bool]]

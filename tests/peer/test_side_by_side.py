@@ -18,7 +18,6 @@ from bknb.api import Client, Preferences
 from bknb.options import parse
 from tests.bench.peer import Peer, peer
 from tests.bench.rows import Mirror
-from tests.conftest import need
 
 pytestmark = [pytest.mark.peer, pytest.mark.root]
 
@@ -173,15 +172,6 @@ ONBUILD RUN true
 """,
 }
 """Instructions on busybox whose layers and config have to be BuildKit's; `other` is a stage before them."""
-
-
-@pytest.fixture(scope="module")
-def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
-    """A registry for both."""
-    need("busybox")
-    found = Mirror(tmp_path_factory.mktemp("mirror"))
-    yield found
-    found.close()
 
 
 @pytest.fixture(scope="module")
