@@ -1,8 +1,9 @@
 """What was done before, and where its results are.
 
 `store` remembers keys and results, `contenthash` says what is in a tree of files. `refs` holds the results
-themselves (`handles`: counted holds; `records`: their rows; `chain`: the layers that they are made of), and
-`folders` the directories that steps keep between builds. `contents` reads all of it for tables.
+themselves (`handles`: counted holds; `records`: their rows; `making`: how they become files and blobs; `chain`:
+the layers that they are made of), and `folders` the directories that steps keep between builds. `contents` reads
+all of it for tables.
 
 People write ``bknb.cache()``: a package cannot share its name with a function, so this one can be called.
 """

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bknb.digest import Digest
+from bknb.errors import SnapshotError
 from bknb.protocols import Descriptor, LayerBlob
 from bknb.tables import connect, transaction
 
@@ -94,6 +95,17 @@ class RecordTable:
     def find(self, id: str) -> Record | None:
         """The record of an id."""
         return next(iter(self._select("id = ?", id)), None)
+
+    def need(self, id: str) -> Record:
+        """A record that has to be there.
+
+        Raises:
+            SnapshotError: it is gone.
+        """
+        record = self.find(id)
+        if record is None:
+            raise SnapshotError("a result that is needed was removed from the store: build again")
+        return record
 
     def find_each(self, ids: Iterable[str]) -> list[Record]:
         """The records of some ids, of those that are there."""

@@ -1,9 +1,4 @@
-"""Results on disk: counted holds on records, and how a record becomes files or blobs when they are wanted.
-
-A record is cheap: an image's layers are neither fetched nor unpacked, and a merge or difference is not made,
-before somebody asks for its mounts. What is made is made once, for all who wait: by a lock for each record,
-so that who is cancelled takes nobody along; and where two kernels make the same, the second keeps the
-first one's.
+"""Results on disk: counted holds on records. `making` turns a record into files or blobs when they are wanted.
 
 A record is written before its snapshot is committed. So a kernel that is killed leaves a record without
 snapshot, which the next start forgets, and never files that nobody knows.
@@ -12,18 +7,16 @@ snapshot, which the next start forgets, and never files that nobody knows.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from bknb.cache import several
 from bknb.cache.chain import chain_id, layer_chain
 from bknb.cache.folders import CacheMounts
-from bknb.cache.handles import StoredMutableRef, StoredRef, active_name
+from bknb.cache.handles import StoredMutableRef, StoredRef
+from bknb.cache.making import Maker, side_by_side
 from bknb.cache.records import Record, RecordTable, new_id
 from bknb.digest import Digest
 from bknb.errors import SnapshotError
@@ -52,17 +45,15 @@ class DiskRefStore:
     def __init__(self, root: Path, snapshots: Snapshotter, content: ContentStore, layers: Layers) -> None:
         self.snapshots = snapshots
         self._content = content
-        self._layers = layers
         root.mkdir(parents=True, exist_ok=True)
         self._owner = Owner(root / "owners")
         # One file for each driver: what another one made is not gone, it is only out of reach here.
         self.records = RecordTable(root / f"{snapshots.name}.db", self._owner.token)
+        self._maker = Maker(self.records, snapshots, content, layers)
         self._folders = CacheMounts(self, root / "locks")
         self._counts: dict[str, int] = {}
-        self._fetches: dict[str, Fetch] = {}
         self._touched: dict[str, float] = {}
         self._letting_go: set[str] = set()
-        self._locks: dict[str, _Lock] = {}
 
     @classmethod
     async def open(
@@ -217,12 +208,7 @@ class DiskRefStore:
         return not snapshots or await self.snapshots.are_there(snapshots)
 
     def _can_fetch(self, id: str) -> bool:
-        return id in self._fetches or self._local_blob(id) is not None
-
-    def _local_blob(self, id: str) -> LayerBlob | None:
-        """A blob of a record that is in the content store."""
-        found = self.records.blobs(id)
-        return next((blob for blob in found if self._content.info(blob.descriptor.digest) is not None), None)
+        return id in self._maker.fetches or self._maker.local_blob(id) is not None
 
     async def from_layers(
         self, layers: Sequence[LayerBlob], fetch: Fetch, *, description: str
@@ -235,7 +221,7 @@ class DiskRefStore:
             while following is None:  # it may be pruned between being found and being held
                 id = await self._image_layer(chain, blob, ref, description)
                 following = self.try_hold(id)
-            self._fetches[following.id] = fetch
+            self._maker.fetches[following.id] = fetch
             if ref is not None:
                 await ref.release()
             ref = following
@@ -288,7 +274,7 @@ class DiskRefStore:
 
     async def mounts(self, id: str) -> Mounts:
         """Mounts for reading a record."""
-        return await self.snapshots.view(await self.materialise(id))
+        return await self.snapshots.view(await self._maker.materialise(id))
 
     async def materialise(self, id: str) -> str:
         """The snapshot of a record, made now if there is none.
@@ -296,105 +282,17 @@ class DiskRefStore:
         Raises:
             SnapshotError: the record is gone, or cannot be made any more.
         """
-        if made := self._need(id).snapshot:
-            return made
-        await self._fetch_all(id)
-        todo = [id]
-        while todo:
-            record = self._need(todo[-1])
-            missing = [
-                parent
-                for parent in record.parents
-                if parent is not None and not record.snapshot and not self._need(parent).snapshot
-            ]
-            if missing:
-                todo += missing
-                continue
-            todo.pop()
-            if not record.snapshot:
-                async with self.locked(record.id):
-                    record = self._need(record.id)
-                    if not record.snapshot:
-                        await self._make(record)
-        return self._need(id).snapshot
+        return await self._maker.materialise(id)
 
-    def _need(self, id: str) -> Record:
-        record = self.records.find(id)
-        if record is None:
-            raise SnapshotError("a result that is needed was removed from the store: build again")
-        return record
-
-    async def _make(self, record: Record) -> None:
-        """Make the snapshot of a record whose parents have theirs."""
-        below = [self._need(parent).snapshot if parent is not None else "" for parent in record.parents]
-        if await self.snapshots.stat(record.id) is None:
-            match record.kind:
-                case "merge":
-                    await self._once(record.id, self.snapshots.merge(record.id, below))
-                case "diff":
-                    await self._once(record.id, self.snapshots.diff(record.id, *below))
-                case _:
-                    await self._unpack(record, below[0] if below else "")
-        self.records.materialised(record.id, record.id, (await self.snapshots.usage(record.id)).bytes)
-
-    async def _once(self, name: str, making: Awaitable[object]) -> None:
-        """Await what makes a snapshot, unless another kernel is faster."""
-        try:
-            await making
-        except SnapshotError:
-            if await self.snapshots.stat(name) is None:
-                raise
-
-    async def _unpack(self, record: Record, parent: str) -> None:
-        blob = await self._fetched(record.id)
-        active = f"{active_name(record.id)}-{secrets.token_hex(4)}"
-        mounts = await self.snapshots.prepare(active, parent)
-        try:
-            await self._layers.apply(blob, mounts)
-            await self._once(record.id, self.snapshots.commit(record.id, active))
-        finally:
-            if await self.snapshots.stat(active) is not None:
-                await self.snapshots.remove(active)
-
-    async def _fetch_all(self, id: str) -> None:
-        """Bring the blobs of all layers that are to be unpacked, side by side."""
-        todo, lazy = [id], []
-        seen = {id}
-        while todo:
-            record = self._need(todo.pop())
-            if not record.snapshot:
-                if record.chain is not None and self._local_blob(record.id) is None:
-                    lazy.append(record.id)
-                todo += [parent for parent in record.parents if parent is not None and parent not in seen]
-                seen.update(parent for parent in record.parents if parent is not None)
-        if len(lazy) < 2:
-            return  # it is fetched when it is unpacked
-        async with _side_by_side() as group:
-            for layer in reversed(lazy):
-                group.create_task(self._fetched(layer))
-
-    async def _fetched(self, id: str, progress: Progress | None = None) -> LayerBlob:
-        """A blob of a record, in the content store.
-
-        Raises:
-            SnapshotError: it is not there, and nobody knows where to get it.
-        """
-        async with self.locked(f"fetch {id}"):
-            blob = self._local_blob(id)
-            if blob is not None:
-                return blob
-            known = self.records.blobs(id)
-            fetch = self._fetches.get(id)
-            if not known or fetch is None:
-                raise SnapshotError("a layer is gone from the store and must be pulled again: build again")
-            await fetch(known[-1].descriptor, progress)
-            return known[-1]
+    def locked(self, name: str) -> AbstractAsyncContextManager[None]:
+        """One at a time for each name, within this kernel."""
+        return self._maker.locked(name)
 
     # --- layers ---
 
     def chain(self, id: str) -> tuple[str, ...]:
         """Ids of the layer records that a record is made of, bottom first."""
-        return layer_chain(self._need, id)
+        return layer_chain(self.records.need, id)
 
     async def layer_mounts(self, ref: Ref | None) -> tuple[str, ...]:
         return self.chain(ref.id) if ref is not None else ()
@@ -406,38 +304,10 @@ class DiskRefStore:
             return ()
         found: dict[str, LayerBlob] = {}
         chain = self.chain(ref.id)
-        async with _side_by_side() as group:
+        async with side_by_side() as group:
             for id in dict.fromkeys(chain):
-                group.create_task(self._layer_into(found, id, compression, progress))
+                group.create_task(self._maker.layer_into(found, id, compression, progress))
         return tuple(found[id] for id in chain)
-
-    async def _layer_into(
-        self, found: dict[str, LayerBlob], id: str, compression: Compression, progress: Progress | None
-    ) -> None:
-        async with self.locked(f"blob {id}"):
-            found[id] = await self._layer(id, compression, progress)
-
-    async def _layer(self, id: str, compression: Compression, progress: Progress | None) -> LayerBlob:
-        """One layer record as a blob."""
-        blobs = self.records.blobs(id)
-        there = [blob for blob in blobs if self._content.info(blob.descriptor.digest) is not None]
-        wanted = [blob for blob in there if _is_compressed(blob, compression)]
-        if wanted:
-            return wanted[0]
-        if not there and id in self._fetches and blobs:
-            there = [await self._fetched(id, progress)]
-        if there and not compression.force:
-            return there[0]
-        if there:
-            blob = await self._layers.convert(there[0], compression, progress)
-        else:
-            directory = await self.snapshots.layer(await self.materialise(id))
-            if directory is None:
-                raise SnapshotError(f"record {id} has no layer of its own")
-            blob = await self._layers.create(directory, compression, progress)
-        self.records.add_blob(id, blob)
-        record = self._need(id)
-        return LayerBlob(blob.descriptor, blob.diff_id, blob.compressor, record.created, record.description)
 
     # --- cache mounts, pruning ---
 
@@ -473,7 +343,7 @@ class DiskRefStore:
         digests = self.records.remove(id) if record is not None else None
         if record is None or digests is None:
             return None
-        self._fetches.pop(id, None)
+        self._maker.fetches.pop(id, None)
         if record.kind == "folder":
             self._folders.forget(id)
         for name in {record.snapshot, id} - {""}:  # a killed kernel did not write down what it made
@@ -487,42 +357,3 @@ class DiskRefStore:
         for name in left:  # a record is written before its files: whatever lies there and has none is lost
             if name not in known:
                 await self.snapshots.remove(name)
-
-    @contextlib.asynccontextmanager
-    async def locked(self, name: str) -> AsyncIterator[None]:
-        """One at a time for each name, within this kernel."""
-        lock = self._locks.setdefault(name, _Lock(asyncio.Lock()))
-        lock.waiting += 1
-        try:
-            async with lock.lock:
-                yield
-        finally:
-            lock.waiting -= 1
-            if not lock.waiting:
-                del self._locks[name]
-
-
-@dataclass(slots=True)
-class _Lock:
-    lock: asyncio.Lock
-    waiting: int = 0
-
-
-@contextlib.asynccontextmanager
-async def _side_by_side() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group whose first error is raised as itself: the others are consequences or the same."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            yield group
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-
-
-def _is_compressed(blob: LayerBlob, compression: Compression) -> bool:
-    """Whether a blob has the wanted compression, by its media type."""
-    kind = blob.descriptor.media_type
-    if kind.endswith("gzip"):
-        return compression.type == "gzip"
-    if kind.endswith("zstd"):
-        return compression.type == "zstd"
-    return compression.type == "uncompressed"
