@@ -14,13 +14,9 @@ from bknb.display.model import BuildView, State, StepView
 from bknb.display.palette import LOOKS, REASONS, SANS
 from bknb.display.reasons import Reasons
 from bknb.display.sentence import Headline
-from bknb.display.table import MOST_ROWS
+from bknb.display.table import CELL, HEAD, LABEL_BESIDE_WHY, MOST_ROWS, STAGE, why_cell
 from bknb.display.text import columns, render_graph
 
-_RULE = "border-top:1px solid rgba(128,136,148,.25)"
-_CELL = f"text-align:left;padding:3px 18px 3px 0;{_RULE};white-space:nowrap;background:none"
-_HEAD = "padding:2px 18px 4px 0;font-weight:500;opacity:.65;background:none;border:0"
-_STAGE = "text-align:left;padding:8px 0 2px 0;font-weight:500;opacity:.65;border:0;background:none"
 _HEADS = ("step", "what would happen", "why", "expected")
 
 
@@ -167,30 +163,30 @@ def _html_table(plan: PlanView) -> str:
         if label and len(stages) > 1 and label != CONTEXT:
             title = words(amounts.cut(label, 60))
             rows.append(
-                f'<tr style="background:none"><th colspan="4" scope="rowgroup" style="{_STAGE}">{title}</th></tr>'
+                f'<tr style="background:none"><th colspan="4" scope="rowgroup" style="{STAGE}">{title}</th></tr>'
             )
         rows += _html_rows(plan, steps)
     heads = "".join(
-        f'<th scope="col" style="text-align:{"right" if title == "expected" else "left"};{_HEAD}">{title}</th>'
+        f'<th scope="col" style="text-align:{"right" if title == "expected" else "left"};{HEAD}">{title}</th>'
         for title in _HEADS
     )
     if (left_out := len(rows) - MOST_ROWS) > 0:
         more = f"and {left_out} more rows: plan.table"
         rows = [
             *rows[:MOST_ROWS],
-            f'<tr style="background:none"><td colspan="4" style="{_CELL}">{more}</td></tr>',
+            f'<tr style="background:none"><td colspan="4" style="{CELL}">{more}</td></tr>',
         ]
     return fill("table", {"heads": heads, "rows": "\n".join(rows)})
 
 
 def _html_rows(plan: PlanView, steps: list[StepView]) -> Iterator[str]:
-    right = _CELL.replace("left", "right", 1)
+    right = CELL.replace("left", "right", 1)
     for step in steps:
         dim = f";{QUIET}" if step.state is State.SKIPPED else ""
         said = verdict(step.state).replace(REASONS[step.state], _said(step))
         yield (
             f'<tr style="background:none{dim}">'
-            f'<td style="{_CELL}" title="{html.escape(step.label[:300])}">{step_name(step, 76)}</td>'
-            f'<td style="{_CELL}">{said}</td><td style="{_CELL}">{words(plan.reasons.short(step.digest))}</td>'
+            f'<td style="{CELL}" title="{html.escape(step.label[:300])}">{step_name(step, LABEL_BESIDE_WHY)}</td>'
+            f'<td style="{CELL}">{said}</td>{why_cell(plan.reasons, step)}'
             f'<td style="{right}">{_time(step)}</td></tr>'
         )

@@ -16,8 +16,11 @@ MOST_ROWS, MOST_OPEN_ROWS = 120, 24
 """Rows of the table; above the first number cached steps are folded, above the second the table is."""
 _MOST_COLUMNS = 6
 _RULE = "border-top:1px solid rgba(128,136,148,.25)"
-_CELL = f"text-align:left;padding:3px 18px 3px 0;{_RULE};white-space:nowrap;background:none"
-_STAGE = "text-align:left;padding:8px 0 2px 0;font-weight:500;opacity:.65;border:0;background:none"
+LABEL, LABEL_BESIDE_WHY, WHY = 76, 48, 44
+"""Characters of a step's text, of one with a reason beside it, and of the reason: a table fits beside a file browser."""
+CELL = f"text-align:left;padding:3px 18px 3px 0;{_RULE};white-space:nowrap;background:none"
+HEAD = "padding:2px 18px 4px 0;font-weight:500;opacity:.65;background:none;border:0"
+STAGE = "text-align:left;padding:8px 0 2px 0;font-weight:500;opacity:.65;border:0;background:none"
 
 
 def table(view: BuildView, reasons: Reasons | None = None) -> str:
@@ -30,7 +33,7 @@ def table(view: BuildView, reasons: Reasons | None = None) -> str:
     for (_, steps), label in zip(stages, lane_labels([stage for stage, _ in stages]), strict=True):
         if label and len(stages) > 1 and label != CONTEXT:
             title = words(amounts.cut(label, 60))
-            head = f'<th colspan="{_MOST_COLUMNS}" scope="rowgroup" style="{_STAGE}">{title}</th>'
+            head = f'<th colspan="{_MOST_COLUMNS}" scope="rowgroup" style="{STAGE}">{title}</th>'
             rows.append(f'<tr style="background:none">{head}</tr>')
         rows += _rows(steps, reasons) if total <= MOST_ROWS else _folded_rows(steps, reasons)
     if (left_out := len(rows) - MOST_ROWS) > 0:
@@ -54,25 +57,30 @@ def _heads(reasons: Reasons | None) -> Iterator[str]:
     for title in ("step", "what happened", *why, "time", "size", "digest"):
         side = "right" if title in ("time", "size") else "left"
         yield (
-            f'<th scope="col" style="text-align:{side};padding:2px 18px 4px 0;font-weight:500;opacity:.65;'
-            f'background:none;border:0">{title}</th>'
+            f'<th scope="col" style="text-align:{side};{HEAD}">{title}</th>'
         )
 
 
+def why_cell(reasons: Reasons, step: StepView) -> str:
+    """The cell that says why a step ran; the whole of it is there on hover."""
+    said = reasons.steps.get(step.digest, "")
+    return f'<td style="{CELL}" title="{html.escape(said[:300])}">{words(amounts.cut(said, WHY))}</td>'
+
+
 def _rows(steps: Iterable[StepView], reasons: Reasons | None) -> Iterator[str]:
-    right = _CELL.replace("left", "right", 1)
+    right = CELL.replace("left", "right", 1)
     for step in steps:
         remark = f' <span style="{QUIET}">{words(amounts.cut(step.note, 60))}</span>' if step.note else ""
         time = "" if step.state.cached else amounts.seconds(step.duration)
         dim = f";{QUIET}" if step.state is State.SKIPPED else ""
-        said = "" if reasons is None else words(reasons.short(step.digest))
-        why = "" if reasons is None else f'<td style="{_CELL}">{said}</td>'
+        why = "" if reasons is None else why_cell(reasons, step)
+        longest = LABEL if reasons is None else LABEL_BESIDE_WHY
         yield (
             f'<tr style="background:none{dim}">'
-            f'<td style="{_CELL}" title="{html.escape(step.label[:300])}">{step_name(step, 76)}{remark}</td>'
-            f'<td style="{_CELL}">{verdict(step.state)}</td>{why}'
+            f'<td style="{CELL}" title="{html.escape(step.label[:300])}">{step_name(step, longest)}{remark}</td>'
+            f'<td style="{CELL}">{verdict(step.state)}</td>{why}'
             f'<td style="{right}">{time}</td><td style="{right}">{amounts.size(step.size)}</td>'
-            f'<td style="{_CELL}">{short_digest(step.digest, 8)}</td></tr>'
+            f'<td style="{CELL}">{short_digest(step.digest, 8)}</td></tr>'
         )
 
 
@@ -86,4 +94,4 @@ def _folded_rows(steps: Sequence[StepView], reasons: Reasons | None) -> Iterator
 
 
 def _span_row(content: str) -> str:
-    return f'<tr style="background:none"><td colspan="{_MOST_COLUMNS}" style="{_CELL}">{content}</td></tr>'
+    return f'<tr style="background:none"><td colspan="{_MOST_COLUMNS}" style="{CELL}">{content}</td></tr>'
