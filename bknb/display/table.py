@@ -19,7 +19,7 @@ _RULE = "border-top:1px solid rgba(128,136,148,.25)"
 LABEL, LABEL_BESIDE_WHY, WHY = 76, 48, 44
 """Characters of a step's text, of one with a reason beside it, and of the reason: a table fits beside a file browser."""
 CELL = f"text-align:left;padding:3px 18px 3px 0;{_RULE};white-space:nowrap;background:none"
-HEAD = "padding:2px 18px 4px 0;font-weight:500;opacity:.65;background:none;border:0"
+HEAD = "padding:2px 18px 4px 0;font-weight:500;opacity:.65;white-space:nowrap;background:none;border:0"
 STAGE = "text-align:left;padding:8px 0 2px 0;font-weight:500;opacity:.65;border:0;background:none"
 
 
