@@ -3,7 +3,7 @@
 A command is a function from its words to an exit code, in a module that is loaded when it is wanted:
 
 - `building`: ``build`` and ``llb``     - `questions`: what is asked of the store, the machine and the past
-- `replaying`: ``replay``
+- `explaining`: ``why``                  - `replaying`: ``replay``
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -39,13 +40,10 @@ def build(words: list[str]) -> int:
         raise UsageError(
             "bknb build needs a CONTEXT: the folder that COPY reads, such as '.', or '-' for none"
         )
-    client = open_client()
-    try:
+    with closing(open_client()) as client:
         if found.plan:
             return _plan(client, found)
         return _show(_start(client, found), found)
-    finally:
-        client.close()
 
 
 def llb(words: list[str]) -> int:
@@ -65,16 +63,13 @@ def llb(words: list[str]) -> int:
             "--format proto is bytes and no text: write bknb llb --format proto . | buildctl build, or > FILE"
         )
     found = replace(found, llb=True, progress="quiet" if found.progress == "auto" else found.progress)
-    client = open_client(runtime="none")
-    try:
+    with closing(open_client(runtime="none")) as client:
         build = _wait(_start(client, found), found)
         if build is None:
             return 1
         sys.stdout.buffer.write(_written(build.definition, found.format))
         sys.stdout.buffer.flush()
         return 0
-    finally:
-        client.close()
 
 
 def _written(definition: Definition, format: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from bknb.cli.building import open_client
@@ -31,11 +32,8 @@ def why(words: list[str]) -> int:
     builds, step, as_json = _parse(words)
     from bknb.api.explained import ask
 
-    client = open_client()
-    try:
+    with closing(open_client()) as client:
         found = ask(client, builds, step)
-    finally:
-        client.close()
     if as_json:
         _print_json(found)
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from bknb.cli.building import open_client
@@ -57,11 +58,8 @@ def du(words: list[str]) -> int:
     from bknb.api.store import disk_usage, parse_usage
 
     asked = parse_usage(words, "bknb du")
-    client = open_client()
-    try:
+    with closing(open_client()) as client:
         found = disk_usage(client, filters=asked.filters, until=asked.until, verbose=asked.verbose)
-    finally:
-        client.close()
     total = int(found["size"].sum())
     _print(found, as_json)
     if not as_json:
@@ -83,14 +81,11 @@ def prune(words: list[str]) -> int:
     asked = store.parse_prune(words, "bknb prune")
     if as_json and not asked.explain:
         raise UsageError("bknb prune --format goes with --explain: a prune answers with one line")
-    client = open_client()
-    try:
+    with closing(open_client()) as client:
         if asked.explain:
             _print(store.explain(client, asked.policy), as_json)
         else:
             print(store.prune(client, asked.policy))
-    finally:
-        client.close()
     return 0
 
 
@@ -117,11 +112,8 @@ def mounts(words: list[str]) -> int:
         print(_MOUNTS_HELP)
         return 0
     if words and not words[0].startswith("--"):
-        client = open_client()
-        try:
+        with closing(open_client()) as client:
             print(moved(client, words, "bknb mounts"))
-        finally:
-            client.close()
         return 0
     return _table(words, "mounts", api.mounts)
 
@@ -132,11 +124,8 @@ def doctor(words: list[str]) -> int:
         raise UsageError(f"bknb doctor takes no options: {words[0]!r} is left over")
     from bknb.doctor import examine
 
-    client = open_client()
-    try:
+    with closing(open_client()) as client:
         print(examine(client))
-    finally:
-        client.close()
     return 0
 
 
@@ -150,11 +139,8 @@ def _table(
         return 0
     if rest:
         raise UsageError(f"bknb {name} takes --format json and nothing else: {rest[0]!r} is left over")
-    client = open_client(runtime=runtime)
-    try:
+    with closing(open_client(runtime=runtime)) as client:
         _print(ask(client), as_json)
-    finally:
-        client.close()
     return 0
 
 

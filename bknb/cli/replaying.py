@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import closing
 
 from bknb.cli.building import open_client
 from bknb.errors import UsageError
@@ -41,11 +42,8 @@ def replay(words: list[str]) -> int:
     found = made.parse_args(words)
     if found.output and found.format == "json":
         raise UsageError("bknb replay writes JSON to stdout: say --format json without -o")
-    client = open_client()
-    try:
+    with closing(open_client()) as client:
         answer = replayed(client, options_of(found))
-    finally:
-        client.close()
     if found.output:
         answer.save(found.output)
     elif found.format == "json":
