@@ -8,13 +8,16 @@ waits does so through `Waits`, which costs no task for each wait and never loses
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Starts a task that outlives its caller: a TaskGroup's `create_task`, mostly."""
+
+AT_ONCE: Final = 512
+"""How many flights of one `join_each` are in the air: ten thousand tasks at once are 200 MB and no faster."""
 
 
 class Flight(Generic[T]):
@@ -105,11 +108,12 @@ class Flight(Generic[T]):
 class Waits:
     """The flights that one coroutine waits for; all are left when its context ends."""
 
-    __slots__ = ("_event", "_flights", "_landed")
+    __slots__ = ("_event", "_flights", "_following", "_landed")
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._flights: dict[Flight[Any], None] = {}
+        self._following: Iterator[Flight[Any]] = iter(())
         self._landed: list[Flight[Any]] = []
 
     def __enter__(self) -> Waits:
@@ -133,6 +137,15 @@ class Waits:
             self._flights[flight] = None
             flight.join(self)
 
+    def join_each(self, flights: Iterable[Flight[Any]]) -> None:
+        """Wait for all of these too: the first `AT_ONCE` now, and the next whenever one has landed."""
+        self._following = iter(flights)
+        self._join_following()
+
+    def _join_following(self) -> None:
+        while len(self._flights) < AT_ONCE and (flight := next(self._following, None)) is not None:
+            self.join(flight)
+
     async def change(self) -> None:
         """Return when at least one flight has landed since the last call.
 
@@ -146,6 +159,7 @@ class Waits:
             self._flights.pop(flight, None)
             if flight.error is not None:
                 raise flight.error
+        self._join_following()
 
     async def on(self, flight: Flight[T]) -> T:
         """Join and wait for one."""

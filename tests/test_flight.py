@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bknb.flight import Flight, Waits
+from bknb.flight import AT_ONCE, Flight, Waits
 
 
 async def test_runs_once_for_all() -> None:
@@ -90,3 +90,23 @@ async def test_one_of_several() -> None:
             gate.set()
             await waits.change()
             assert [flight.value for flight in flights] == ["slow", "fast"]
+
+
+async def test_many_are_not_all_in_the_air_at_once() -> None:
+    """Of very many flights some start at once and the others as those land; all of them land."""
+    flying, most = 0, 0
+
+    async def body() -> None:
+        nonlocal flying, most
+        flying += 1
+        most = max(most, flying)
+        await asyncio.sleep(0)
+        flying -= 1
+
+    async with asyncio.TaskGroup() as group:
+        flights = [Flight(group.create_task, body) for _ in range(3 * AT_ONCE)]
+        with Waits() as waits:
+            waits.join_each(flights)
+            while not all(flight.done for flight in flights):
+                await waits.change()
+    assert most == AT_ONCE

@@ -23,6 +23,7 @@ from collections.abc import (
     Callable,
     Collection,
     Coroutine,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -62,7 +63,12 @@ class Solver:
     """
 
     def __init__(
-        self, worker: Worker, store: CacheStore, *, limiter: Limiter | None = None, sizes: Sizes = lambda results: {}
+        self,
+        worker: Worker,
+        store: CacheStore,
+        *,
+        limiter: Limiter | None = None,
+        sizes: Sizes = lambda results: {},
     ) -> None:
         self._worker = worker
         self._store = store
@@ -251,7 +257,9 @@ class Solver:
                     if not joined:
                         joined = True
                         board.miss(edge)
-                        self._join_inputs(active, waits)
+                        if active.inputs:
+                            board.decide(active, Phase.WAIT, "begin", "input")
+                        waits.join_each(self._needed(active))
                     if active.unready or not active.mapped:
                         await waits.change()
                 else:
@@ -292,19 +300,17 @@ class Solver:
             return [self._wanted(item) for item in maps] or [self._open(each) for each in untried]
         return [self._wanted(item) for item in wanted]
 
-    def _join_inputs(self, active: ActiveVertex, waits: Waits) -> None:
-        """Have everything realised that a vertex needs to run."""
-        if active.inputs:
-            board.decide(active, Phase.WAIT, "begin", "input")
+    def _needed(self, active: ActiveVertex) -> Iterator[Flight[None]]:
+        """What realises the inputs that a vertex needs to run; those that are there are marked as such."""
         for number, given in enumerate(active.inputs):
             if active.ready[number]:
                 continue
             if not active.is_plain(number):
-                waits.join(self._realising(active, number))
+                yield self._realising(active, number)
             elif given.done:
                 active.realised(number)
             else:
-                waits.join(self._solving(given))
+                yield self._solving(given)
 
     async def _map(self, active: ActiveVertex) -> None:
         """Ask a source for its next cache map."""
