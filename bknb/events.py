@@ -9,15 +9,13 @@ replays.
 
 from __future__ import annotations
 
-import base64
-import dataclasses
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from bknb.digest import Digest
 from bknb.errors import Range
+from bknb.plain import Plain, of_json
 
 
 class Outcome(enum.StrEnum):
@@ -67,8 +65,7 @@ class Phase(enum.StrEnum):
     """What a cache that is written has, and has not."""
 
 
-@dataclass(frozen=True, slots=True)
-class BuildEvent:
+class BuildEvent(Plain, frozen=True, gc=False, tag_field="event", tag="build"):
     """The beginning and the end of one build.
 
     Attributes:
@@ -96,8 +93,7 @@ class BuildEvent:
     cancelled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class VertexEvent:
+class VertexEvent(Plain, frozen=True, gc=False, tag_field="event", tag="vertex"):
     """One vertex as it is now.
 
     Attributes:
@@ -142,8 +138,7 @@ class VertexEvent:
         return self.outcome is not None and self.outcome.cached
 
 
-@dataclass(frozen=True, slots=True)
-class StatusEvent:
+class StatusEvent(Plain, frozen=True, gc=False, tag_field="event", tag="status"):
     """Progress of one thing inside of a vertex: a layer's download, a context's transfer.
 
     `current` and `total` are bytes, or files where the name says so; total 0 is unknown.
@@ -159,8 +154,7 @@ class StatusEvent:
     completed: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LogEvent:
+class LogEvent(Plain, frozen=True, gc=False, tag_field="event", tag="log"):
     """Output of a step as it came: stream 1 is stdout, 2 is stderr."""
 
     vertex: Digest
@@ -169,8 +163,7 @@ class LogEvent:
     time: float
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceEvent:
+class ResourceEvent(Plain, frozen=True, gc=False, tag_field="event", tag="resource"):
     """What a finished process took: CPU seconds (user and system), peak memory in bytes."""
 
     vertex: Digest
@@ -178,8 +171,7 @@ class ResourceEvent:
     peak_memory: int
 
 
-@dataclass(frozen=True, slots=True)
-class WarningEvent:
+class WarningEvent(Plain, frozen=True, gc=False, tag_field="event", tag="warning"):
     """A build check that spoke (level 1 is a warning), or another remark about a vertex."""
 
     vertex: Digest
@@ -192,8 +184,7 @@ class WarningEvent:
     rule: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionEvent:
+class DecisionEvent(Plain, frozen=True, gc=False, tag_field="event", tag="decision"):
     """A decision of the solver, where it fell: what "why" is made of.
 
     Attributes:
@@ -222,66 +213,17 @@ Event: TypeAlias = (
 )
 Emit: TypeAlias = Callable[[Event], None]
 
-_TYPES: Mapping[str, type[Any]] = {
-    "build": BuildEvent, "vertex": VertexEvent, "status": StatusEvent, "log": LogEvent,
-    "resource": ResourceEvent, "warning": WarningEvent, "decision": DecisionEvent,
-}  # fmt: skip
-_NAMES = {type_: name for name, type_ in _TYPES.items()}
-_FIELDS = {type_: tuple((field.name, field.default) for field in dataclasses.fields(type_)) for type_ in _NAMES}
-
-
-def to_json(event: Event) -> dict[str, Any]:
-    """An event as JSON values, its kind under "event"; fields that have their default are left out.
-
-    >>> from_json(to_json(LogEvent(Digest("sha256:a"), 1, b"hi", 2.0)))
-    LogEvent(vertex='sha256:a', stream=1, data=b'hi', time=2.0)
-    """
-    type_ = type(event)
-    values: dict[str, Any] = {"event": _NAMES[type_]}
-    for name, default in _FIELDS[type_]:
-        value = getattr(event, name)
-        if value is default or value == default:
-            continue
-        if isinstance(value, bytes):
-            value = base64.b64encode(value).decode()
-        elif name == "ranges":
-            value = [[r.start_line, r.start_character, r.end_line, r.end_character] for r in value]
-        values[name] = value
-    return values
-
 
 def from_json(values: Mapping[str, Any]) -> Event:
-    """The event that `to_json` wrote; unknown fields of a newer version are passed over.
+    """The event that `to_json` wrote.
+
+    >>> from_json(LogEvent(Digest("sha256:a"), 1, b"hi", 2.0).to_json())
+    LogEvent(vertex='sha256:a', stream=1, data=b'hi', time=2.0)
 
     Raises:
         ValueError: not an event.
     """
-    type_ = _TYPES.get(str(values.get("event")))
-    if type_ is None:
-        raise ValueError(f"unknown event {values.get('event')!r}")
-    known: dict[str, Any] = {}
-    for field in dataclasses.fields(type_):
-        if field.name in values:
-            known[field.name] = _READ.get(field.name, _same)(values[field.name])
     try:
-        event: Event = type_(**known)
-    except TypeError as error:
-        raise ValueError(f"not a whole {values['event']} event: {error}") from None
-    return event
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-_READ: Mapping[str, Callable[[Any], Any]] = {
-    "digest": Digest,
-    "vertex": Digest,
-    "inputs": lambda value: tuple(Digest(digest) for digest in value),
-    "ranges": lambda value: tuple(Range(*numbers) for numbers in value),
-    "detail": tuple,
-    "causes": tuple,
-    "data": base64.b64decode,
-    "phase": Phase,
-    "outcome": lambda value: Outcome(value) if value in set(Outcome) else value,
-}
+        return of_json(values, Event)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"not an event: {error}") from None

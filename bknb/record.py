@@ -6,13 +6,16 @@ the Dockerfile, the definition, and the events, in which the logs are.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+
+import msgspec
+
+from bknb.plain import Plain, of_json
 
 SCHEMA: Final = 1
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -36,8 +39,7 @@ def _base32(number: int, length: int) -> str:
     return "".join(_DIGITS[number >> 5 * place & 31] for place in reversed(range(length)))
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
+class StepRecord(Plain, frozen=True, gc=False):
     """One step of a build.
 
     Attributes:
@@ -93,8 +95,7 @@ class StepRecord:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Plain, frozen=True, gc=False):
     """A result that a build took from the cache instead of making it.
 
     Attributes:
@@ -112,8 +113,7 @@ class Use:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Plain, frozen=True, gc=False):
     """One build.
 
     Attributes:
@@ -146,15 +146,15 @@ class Record:
     cell: str = ""
     kernel: str = ""
     options: str = ""
-    opts: Mapping[str, str] = field(default_factory=dict)
+    opts: Mapping[str, str] = msgspec.field(default_factory=dict)
     context: str = ""
     git_head: str = ""
     git_dirty: bool | None = None
     dockerfile: str = ""
     definition: str = ""
     events: str = ""
-    images: Mapping[str, str] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = msgspec.field(default_factory=dict)
+    versions: Mapping[str, str] = msgspec.field(default_factory=dict)
     driver: str = ""
     runtime: str = ""
     compressor: str = ""
@@ -162,49 +162,23 @@ class Record:
     error: str = ""
     cancelled: bool = False
     steps: tuple[StepRecord, ...] = ()
-    veiled: Mapping[str, str] = field(default_factory=dict)
+    veiled: Mapping[str, str] = msgspec.field(default_factory=dict)
     schema: int = SCHEMA
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values; what has its default is left out.
-
-        >>> Record.from_json(Record("a", steps=(StepRecord("d", inputs=("e",)),)).to_json()).steps[0].inputs
-        ('e',)
-        """
-        values = _plain(self)
-        values["steps"] = [_plain(step) for step in self.steps]
-        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Record:
         """The record that `to_json` wrote; fields of a newer version are passed over.
 
+        >>> Record.from_json(Record("a", steps=(StepRecord("d", inputs=("e",)),)).to_json()).steps[0].inputs
+        ('e',)
+
         Raises:
             ValueError: not a record.
         """
         try:
-            steps = tuple(_build(StepRecord, step) for step in values.get("steps", ()))
-            return _build(cls, {**values, "steps": steps})
-        except (TypeError, AttributeError) as error:
+            return of_json(values, cls)
+        except ValueError as error:
             raise ValueError(f"not the record of a build: {error}") from None
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    found = {}
-    for entry in dataclasses.fields(value):
-        content = getattr(value, entry.name)
-        if content != entry.default and content != {}:
-            found[entry.name] = list(content) if isinstance(content, tuple) else content
-    return found
-
-
-def _build(kind: type[T], values: Mapping[str, Any]) -> T:
-    known = {}
-    for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if entry.name in values:
-            content = values[entry.name]
-            known[entry.name] = tuple(content) if isinstance(content, list) else content
-    return kind(**known)
 
 
 @dataclass(frozen=True, slots=True)

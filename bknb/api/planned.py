@@ -12,12 +12,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from bknb.analysis import Explanation, explain
 from bknb.analysis import words as said
@@ -263,7 +264,7 @@ def refuse_misses(client: Client, request: SolveRequest, session: LocalSession) 
 def _end(events: Sequence[Event]) -> BuildEvent:
     """The end of a build that nothing takes time in."""
     begin = [event for event in events if isinstance(event, BuildEvent)][-1]
-    return dataclasses.replace(begin, finished=True)
+    return replace(begin, finished=True)
 
 
 def _notes(touched: Mapping[str, str], facts: BuilderFacts) -> list[str]:

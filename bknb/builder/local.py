@@ -7,12 +7,13 @@ configs and contexts live as long as it does. Nothing outlives it but what is in
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
+
+from msgspec.structs import replace
 
 from bknb.builder import misses
 from bknb.builder.bridge import LocalBridge
@@ -132,8 +133,8 @@ class Compiled:
 class _Done:
     """What one build has come to so far."""
 
-    frontend: FrontendResult = dataclasses.field(default_factory=FrontendResult)
-    results: Mapping[Digest, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    frontend: FrontendResult = field(default_factory=FrontendResult)
+    results: Mapping[Digest, tuple[str, ...]] = field(default_factory=dict)
     exports: tuple[Mapping[str, str], ...] = ()
     failed: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
@@ -168,7 +169,7 @@ class _Build:
                 raise
             error = _first(known)
         finally:
-            end = dataclasses.replace(
+            end = replace(
                 begin,
                 time=time.time(),
                 finished=True,
@@ -309,7 +310,7 @@ class _Build:
                 unsaid[vertex] = (last, ids)
         sizes = self.parts.refs.sizes({id for _, ids in unsaid.values() for id in ids if id})
         for last, ids in unsaid.values():
-            self.stream(dataclasses.replace(last, size=sum(sizes.get(id, 0) for id in ids)))
+            self.stream(replace(last, size=sum(sizes.get(id, 0) for id in ids)))
 
     async def _export(self, inputs: Sequence[ExportInput], job: Job) -> tuple[Mapping[str, str], ...]:
         """Write every output, then publish them in order: nothing is published if one cannot be written."""
@@ -329,13 +330,13 @@ class _Build:
         digest = Digest.of_text(f"{self.id}:export:{number}")
         known = self.stream.last(digest)
         event = known or VertexEvent(digest, name, kind="internal", started=time.time())
-        self.stream(dataclasses.replace(event, completed=None, outcome=None))
+        self.stream(replace(event, completed=None, outcome=None))
         try:
             answer = await work
         except BaseException as error:
             outcome = Outcome.CANCELLED if isinstance(error, asyncio.CancelledError) else Outcome.FAILED
             self.stream(
-                dataclasses.replace(
+                replace(
                     event,
                     completed=time.time(),
                     outcome=outcome,
@@ -343,7 +344,7 @@ class _Build:
                 )
             )
             raise
-        self.stream(dataclasses.replace(event, completed=time.time(), outcome=Outcome.RAN))
+        self.stream(replace(event, completed=time.time(), outcome=Outcome.RAN))
         return answer
 
     async def _keep_failed(self, error: StepError) -> None:
@@ -359,7 +360,7 @@ class _Build:
     def _headed(self, event: BuildEvent) -> BuildEvent:
         """The event with what is known of the source by now."""
         found = self.done.frontend
-        return dataclasses.replace(
+        return replace(
             event,
             dockerfile=found.source.decode(errors="replace"),
             filename=found.filename,

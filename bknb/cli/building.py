@@ -128,7 +128,6 @@ def _wait(running: RunningBuild, found: options.BuildOptions) -> Build | None:
     """Print progress on stderr until the end; None when it failed, which has been said then."""
     from bknb.api import failure_text
     from bknb.display.plain import PlainProgress
-    from bknb.events import to_json
 
     progress = PlainProgress(lambda text: sys.stderr.write(text))
     lines = found.progress not in ("quiet", "rawjson")
@@ -137,7 +136,7 @@ def _wait(running: RunningBuild, found: options.BuildOptions) -> Build | None:
         events = running.new_events()
         if found.progress == "rawjson":
             for event in events:
-                print(json.dumps(to_json(event)), file=sys.stderr)
+                print(json.dumps(event.to_json()), file=sys.stderr)
         elif lines:
             progress.feed(events)
             sys.stderr.flush()

@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from bknb.content.images import ImageStore
 from bknb.digest import Digest
 from bknb.events import Outcome, StatusEvent, VertexEvent
@@ -104,6 +106,6 @@ def shown(job: Job, what: str) -> Iterator[Progress]:
     except BaseException as error:
         outcome = Outcome.CANCELLED if isinstance(error, asyncio.CancelledError) else Outcome.FAILED
         said = str(error) if outcome is Outcome.FAILED else ""
-        job.emit(replace(event, completed=time.time(), outcome=outcome, error=said))
+        job.emit(structs.replace(event, completed=time.time(), outcome=outcome, error=said))
         raise
-    job.emit(replace(event, completed=time.time(), outcome=Outcome.RAN))
+    job.emit(structs.replace(event, completed=time.time(), outcome=Outcome.RAN))

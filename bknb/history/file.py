@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from bknb.errors import UsageError
 from bknb.events import Event, from_json
-from bknb.history.recorder import events_text
 from bknb.llb.veil import Veil
 from bknb.protocols import FrontendResult
 from bknb.record import Record
@@ -85,7 +84,8 @@ def save_build(
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("build.json", json.dumps(about, indent=1))
-        archive.writestr("events.jsonl", events_text(veil.value(tuple(events))))
+        with archive.open("events.jsonl", "w") as lines:
+            lines.writelines(veil.value(event).to_bytes() + b"\n" for event in events)
         if texts:
             archive.writestr("texts.json", json.dumps(texts))
         if frontend.source:
@@ -148,7 +148,10 @@ def _read(archive: zipfile.ZipFile, path: str) -> SavedBuild:
         _words(about.get("metadata", {})),
         Record.from_json(record) if record is not None else None,
         _words(json.loads(_entry(archive, "texts.json"))) if "texts.json" in names else {},
-        {str(step): (float(when), str(said)) for step, (when, said) in dict(about.get("removed", {})).items()},
+        {
+            str(step): (float(when), str(said))
+            for step, (when, said) in dict(about.get("removed", {})).items()
+        },
         reasons if isinstance(reasons := about.get("reasons", {}), dict) else {},
         _words(about.get("veiled", {})),
     )

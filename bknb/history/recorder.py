@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import platform as machine
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
-
-import msgspec
 
 from bknb import __version__
 from bknb.digest import Digest
@@ -23,9 +20,8 @@ from bknb.events import (
     Phase,
     ResourceEvent,
     VertexEvent,
-    to_json,
 )
-from bknb.history.store import History
+from bknb.history.store import History, Text
 from bknb.llb.veil import Veil, looks_secret
 from bknb.protocols import FrontendResult, SolveRequest
 from bknb.record import Record, StepRecord, Use
@@ -90,7 +86,11 @@ class Recorder:
         source = veil.data(frontend.source)
         steps = step_records(events, results)
         definition, veiled = _definition(request, frontend, veil)
-        lines = events_text(events)
+        texts = {"events": Text.of_each(event.to_bytes() + b"\n" for event in events)}
+        texts |= {
+            name: Text.of(data) for name, data in (("dockerfile", source), ("definition", definition)) if data
+        }
+        digests = {name: text.digest for name, text in texts.items()}
         head, dirty = git_state(request.origin.context)
         times = [event for event in events if isinstance(event, BuildEvent)]
         opts = redact(request.opts)
@@ -108,9 +108,9 @@ class Recorder:
             context=_USERINFO.sub("", request.origin.context),
             git_head=head,
             git_dirty=dirty,
-            dockerfile=Digest.of(source) if source else "",
-            definition=Digest.of(definition) if definition else "",
-            events=Digest.of(lines),
+            dockerfile=digests.get("dockerfile", ""),
+            definition=digests.get("definition", ""),
+            events=digests["events"],
             images=images_of(events),
             versions=_versions(times),
             driver=self._driver,
@@ -122,18 +122,7 @@ class Recorder:
             steps=steps,
             veiled=veiled,
         )
-        texts = [text for text in (source, definition, lines) if text]
-        self._history.add(record, texts, uses_of(record))
-
-
-def _text(value: object) -> str:
-    """Digests, which are a str of their own."""
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no part of an event")
-    return str(value)
-
-
-_ENCODER: Final = msgspec.json.Encoder(enc_hook=_text)
+        self._history.add(record, texts.values(), uses_of(record))
 
 
 def step_records(
@@ -186,19 +175,6 @@ def uses_of(record: Record) -> list[Use]:
     ]
 
 
-def events_text(events: Iterable[Event]) -> bytes:
-    """Events as JSON lines."""
-    lines = bytearray()  # of a large build that is many megabytes: one copy of it at a time
-    for event in events:
-        values = to_json(event)
-        try:
-            lines += _ENCODER.encode(values)
-        except UnicodeEncodeError:  # a name that is no UTF-8
-            lines += json.dumps(values, separators=(",", ":")).encode()
-        lines += b"\n"
-    return bytes(lines)
-
-
 def images_of(events: Iterable[Event]) -> dict[str, str]:
     """Names of base images and the digests that they were resolved to, from the vertices that were shown."""
     found = {}
@@ -216,9 +192,7 @@ def redact(opts: Mapping[str, str]) -> dict[str, str]:
     >>> redact({"build-arg:API_TOKEN": "x", "build-arg:V": "1", "context": "https://me:pw@host/x"})
     {'build-arg:API_TOKEN': '…', 'build-arg:V': '1', 'context': 'https://host/x'}
     """
-    return {
-        name: _HIDDEN if looks_secret(name) else _USERINFO.sub("", value) for name, value in opts.items()
-    }
+    return {name: _HIDDEN if looks_secret(name) else _USERINFO.sub("", value) for name, value in opts.items()}
 
 
 def target_of(request: SolveRequest) -> str:

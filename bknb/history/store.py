@@ -7,11 +7,13 @@ digest, compressed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import queue
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +41,29 @@ CREATE TABLE made(result TEXT PRIMARY KEY, build TEXT NOT NULL, seconds REAL NOT
 """
 
 Work = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that is kept once, however many builds name it: its digest, and its bytes compressed."""
+
+    digest: Digest
+    data: bytes
+
+    @classmethod
+    def of(cls, *parts: bytes) -> Text:
+        """Of a text in one piece."""
+        return cls.of_each(parts)
+
+    @classmethod
+    def of_each(cls, parts: Iterable[bytes]) -> Text:
+        """Of a text in pieces, which are never there together: of a large build they are many megabytes."""
+        hashed, packed = hashlib.sha256(), zlib.compressobj(1)
+        data = []
+        for part in parts:
+            hashed.update(part)
+            data.append(packed.compress(part))
+        return cls(Digest(f"sha256:{hashed.hexdigest()}"), b"".join([*data, packed.flush()]))
 
 
 class History:
@@ -88,14 +113,13 @@ class History:
 
     # --- writing: called by the writer ----------------------------------------------------------------------
 
-    def add(self, record: Record, texts: Iterable[bytes], uses: Iterable[Use]) -> None:
+    def add(self, record: Record, texts: Collection[Text], uses: Iterable[Use]) -> None:
         """Keep a record and the texts that it names by digest, or replace it.
 
         Raises:
             StoreError: it cannot be written.
         """
-        row = (record.id, record.started, record.target, json.dumps(record.to_json(), separators=(",", ":")))
-        kept = [(Digest.of(text), zlib.compress(text, 1)) for text in texts]
+        row = (record.id, record.started, record.target, record.to_bytes().decode())
         made = [
             (result, record.id, step.seconds)
             for step in record.steps
@@ -105,16 +129,17 @@ class History:
         ]
         with self._lock, transaction(self._db) as db:
             db.execute("INSERT OR REPLACE INTO build VALUES (?, ?, ?, ?)", row)
-            db.executemany("INSERT OR IGNORE INTO text VALUES (?, ?)", kept)
             db.executemany(
-                "INSERT OR IGNORE INTO refers VALUES (?, ?)", [(record.id, digest) for digest, _ in kept]
+                "INSERT OR IGNORE INTO text VALUES (?, ?)", [(text.digest, text.data) for text in texts]
+            )
+            db.executemany(
+                "INSERT OR IGNORE INTO refers VALUES (?, ?)", [(record.id, text.digest) for text in texts]
             )
             db.executemany("INSERT OR REPLACE INTO made VALUES (?, ?, ?)", made)
-            for use in uses:
-                known = db.execute("SELECT seconds FROM made WHERE result=?", (use.result,)).fetchone()
-                seconds = use.seconds if known is None else known[0]
-                entry = (use.build, use.step, use.result, use.kind, seconds)
-                db.execute("INSERT OR REPLACE INTO used VALUES (?, ?, ?, ?, ?)", entry)
+            db.executemany(
+                "INSERT OR REPLACE INTO used VALUES (?, ?, ?, ?, coalesce((SELECT seconds FROM made WHERE result=?), ?))",
+                [(use.build, use.step, use.result, use.kind, use.result, use.seconds) for use in uses],
+            )
             self._trim()
 
     def _trim(self) -> None:

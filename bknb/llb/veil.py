@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, overload
 
+import msgspec
+
 from bknb.digest import Digest
 from bknb.llb.marshal import Definition, vertex, walk
 from bknb.llb.vertex import Edge, Vertex
@@ -99,13 +101,18 @@ class Veil:
             case bytes():
                 return self.data(value)
             case tuple():
-                return tuple(self._value(item) for item in value)
+                made = tuple(self._value(item) for item in value)
+                return value if made == value else made
             case Mapping():
                 return {self._value(name): self._value(item) for name, item in value.items()}
             case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
                 fields = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
                 changed = {name: made for name, item in fields.items() if (made := self._value(item)) != item}
                 return replace(value, **changed) if changed else value
+            case msgspec.Struct():
+                fields = msgspec.structs.asdict(value)
+                changed = {name: made for name, item in fields.items() if (made := self._value(item)) != item}
+                return msgspec.structs.replace(value, **changed) if changed else value
             case _:
                 return value
 

@@ -17,9 +17,10 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from msgspec.structs import replace
 
 from bknb.digest import Digest
 from bknb.errors import StepError
@@ -326,8 +327,12 @@ def describe(vertex: Vertex) -> Mapping[str, Any]:
     group = vertex.meta.progress_group
     return {
         "name": name,
-        "inputs": tuple(dict.fromkeys([edge.vertex.digest for edge in vertex.inputs])) if vertex.inputs else (),
+        "inputs": tuple(dict.fromkeys([edge.vertex.digest for edge in vertex.inputs]))
+        if vertex.inputs
+        else (),
         "kind": kind_of(vertex.op),
-        "ranges": tuple([r for location in vertex.locations for r in location.ranges]) if vertex.locations else (),
+        "ranges": tuple([r for location in vertex.locations for r in location.ranges])
+        if vertex.locations
+        else (),
         "progress_group": group.id if group is not None else "",
     }

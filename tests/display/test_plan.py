@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
+from msgspec.structs import replace
 
 from bknb.digest import Digest
 from bknb.display.model import BuildView, State, fold_all
@@ -28,7 +27,7 @@ def step(
 
 def view(*steps: VertexEvent) -> BuildView:
     """The build that was planned."""
-    return fold_all(BuildView(), (BEGIN, *steps, dataclasses.replace(BEGIN, finished=True)))
+    return fold_all(BuildView(), (BEGIN, *steps, replace(BEGIN, finished=True)))
 
 
 MIXED = view(
@@ -63,7 +62,7 @@ def test_the_sentence_counts_what_would_happen() -> None:
             "app would run 1 of 2 steps · 1 cached · 0 known only at run time",
         ),
         (
-            (dataclasses.replace(step("COPY x /", Outcome.FAILED), error="x: not found"),),
+            (replace(step("COPY x /", Outcome.FAILED), error="x: not found"),),
             "app would fail at COPY x / · 0 cached · 0 known only at run time",
         ),
     ],
@@ -89,7 +88,7 @@ def test_the_table_as_text() -> None:
 def test_the_page_is_escaped_and_needs_no_trust() -> None:
     """Names and reasons come from outside."""
     bad = '<script>alert("$x$")</script>'
-    found = view(dataclasses.replace(step(f"RUN {bad}", Outcome.WOULD_RUN), error=""))
+    found = view(replace(step(f"RUN {bad}", Outcome.WOULD_RUN), error=""))
     page = render_html(PlanView(found, Reasons(bad, steps={Digest(f"RUN {bad}"): bad}), notes=(bad,)))
     assert "<script" not in page and "<style" not in page and "<span>$</span>x<span>$</span>" in page
     assert "data:image/svg+xml" in page or "<pre" in page

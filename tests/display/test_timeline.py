@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from bknb.digest import Digest
 from bknb.display import BuildView, fold_all

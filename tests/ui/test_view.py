@@ -22,11 +22,11 @@ from kernel_ext.live import LiveView
 from tests.display import streams
 
 def shift(events):  # a recorded stream, as if it began now
-    import dataclasses
+    from msgspec.structs import replace
     by = time.time() - streams.T0 - {age}
     for event in events:
         moved = {{n: getattr(event, n) + by for n in ("time", "started", "completed") if getattr(event, n, None)}}
-        yield dataclasses.replace(event, **moved)
+        yield replace(event, **moved)
 
 def play(name, *, gate=None, cancelled=[]):
     view = LiveView("demo:latest", on_cancel=lambda: cancelled.append(1))
