@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from bknb.analysis.plan_facts import Folder
 from bknb.analysis.plan_time import Durations, Expected, longest
@@ -147,7 +148,7 @@ def _final(event: VertexEvent, one: PlannedStep, begun: float, rest: Outcome) ->
     if one.verdict.outcome is Foreseen.CACHED:
         outcome = Outcome(one.verdict.by)
     timed = one.seconds is not None
-    return dataclasses.replace(
+    return replace(
         event,
         outcome=outcome,
         started=begun if timed else None,
