@@ -39,7 +39,7 @@ class Flight(Generic[T]):
     ) -> None:
         """`ended` is told at once when it fails or is abandoned, so that it can be forgotten."""
         self._spawn = spawn
-        self._body = body
+        self._body: Callable[[], Awaitable[T]] | None = body
         self._ended = ended
         self._task: asyncio.Task[None] | None = None
         self._wakers: dict[Waits, None] = {}
@@ -64,7 +64,7 @@ class Flight(Generic[T]):
 
     @property
     def task(self) -> asyncio.Task[None] | None:
-        """The task that runs it, None before the first join."""
+        """The task that runs it; None before the first join, and when it has landed."""
         return self._task
 
     def join(self, waits: Waits) -> None:
@@ -89,11 +89,13 @@ class Flight(Generic[T]):
         self.done, self.error = True, error
         if error is not None and self._ended is not None:
             self._ended(self)
+        self._body = self._ended = self._task = None  # they lead back to whoever keeps this flight: a cycle
         wakers, self._wakers = list(self._wakers), {}
         for waits in wakers:
             waits.landed(self)
 
     async def _main(self) -> None:
+        assert self._body is not None
         try:
             self._value = await self._body()
         except asyncio.CancelledError as error:
