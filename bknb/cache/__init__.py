@@ -1,6 +1,7 @@
 """What was done before, and where its results are.
 
-`store` remembers keys and results, `contenthash` says what is in a tree of files. `refs` holds the results
+`store` remembers keys and results. `contenthash` says what is in a tree of files (`entries`: what is known of a
+path; `paths`: all of them, through changes; `selection`: those that a query takes). `refs` holds the results
 themselves (`handles`: counted holds; `records`: their rows; `making`: how they become files and blobs; `chain`:
 the layers that they are made of), and `folders` the directories that steps keep between builds. `contents` reads
 all of it for tables.

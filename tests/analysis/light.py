@@ -13,7 +13,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from bknb import keys
-from bknb.cache.contenthash import Entry, Tree, clean
+from bknb.cache.contenthash import Entry, Tree
+from bknb.cache.entries import clean
 from bknb.cache.store import SqliteCacheStore
 from bknb.digest import Digest
 from bknb.errors import ExitError, SourceError

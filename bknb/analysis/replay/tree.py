@@ -161,7 +161,7 @@ class ContextTree:
         if kept:
             self._kept[path] = blob
             self._count(path, 1)
-            self._tree.add(path, self._entry(blob))
+            self._tree.paths.add(path, self._entry(blob))
 
     def _enter(self, path: str) -> _Folder:
         """The folder that a path lies in, made where there was none, as are those above; one more lies in each."""
@@ -181,7 +181,7 @@ class ContextTree:
     def _remove(self, path: str) -> None:
         del self._files[path]
         if self._kept.pop(path, None) is not None:
-            self._tree.remove(path)
+            self._tree.paths.remove(path)
             self._count(path, -1)
         for parent in reversed(list(_parents(path))):
             folder = self._folders[parent]
@@ -201,9 +201,9 @@ class ContextTree:
         """A folder is there for its own sake, or for what is shown below it."""
         before, folder.shown = folder.shown, folder.shown + by
         if not before:
-            self._tree.add(path, Entry(FOLDER))
+            self._tree.paths.add(path, Entry(FOLDER))
         elif not folder.shown:
-            self._tree.remove(path)
+            self._tree.paths.remove(path)
 
     def _match(self, path: str, above: MatchInfo | None) -> tuple[bool, MatchInfo | None]:
         """Whether a path is kept, and what those below it need to know."""

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bknb.cache.contenthash import Entry, Tree, clean
+from bknb.cache.contenthash import Entry, Tree
+from bknb.cache.entries import clean
 from bknb.digest import Digest
 from bknb.errors import PathError
 from bknb.keys import ContentSelector
@@ -85,7 +86,7 @@ def _stream(entries: list[dict[str, Any]], digests: dict[str, str]) -> Tree:
     tree = Tree()
     for entry in entries:
         if entry.get("delete"):
-            tree.remove(entry["path"])
+            tree.paths.remove(entry["path"])
             continue
         data = _content(entry)
         made = Entry(
@@ -93,7 +94,7 @@ def _stream(entries: list[dict[str, Any]], digests: dict[str, str]) -> Tree:
             (entry.get("devmajor", 0), entry.get("devminor", 0)), _xattrs(entry),
         )  # fmt: skip
         digest = digests[entry["path"]] = Digest.of(made.header + data)
-        tree.add(
+        tree.paths.add(
             entry["path"],
             Entry(made.mode, made.uid, made.gid, made.size, made.linkname, made.device, made.xattrs, digest),
         )
