@@ -23,7 +23,7 @@ when they are cancelled.
 
 - ``mounts``: trees out of `Mount` data; no ops of its own, everybody's `open_tree`
 - ``containers``: run a process in a container
-- ``files``: file actions of LLB
+- ``files``: file actions of LLB (`copying`: one COPY; `rules`: how what it copies comes out)
 - ``trees``, ``views``: layer directories; looking into trees
 - ``contexts``: copying a client's folder
 """

@@ -18,7 +18,8 @@ import tarfile
 from typing import IO, Any
 
 from bknb import beneath
-from bknb.shim.copying import CHUNK, Copier, Owner, Rules
+from bknb.shim.copying import CHUNK, Copier
+from bknb.shim.rules import Owner, Rules
 from bknb.shim.server import Context, Failure
 
 _XATTR = "SCHILY.xattr."

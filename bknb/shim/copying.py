@@ -19,7 +19,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bknb import beneath
-from bknb.shim import filemode, owners
+from bknb.shim import owners
+from bknb.shim.rules import Metadata, Rules, copy_xattrs
 from bknb.shim.server import Context, Failure
 
 if TYPE_CHECKING:
@@ -30,42 +31,6 @@ CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _USERSPACE = (errno.ENOSYS, errno.EXDEV, errno.EPERM, errno.EIO, errno.EOPNOTSUPP, errno.EINVAL)
-_OWN_XATTRS = ("trusted.overlay.", "user.overlay.", *owners.OWN)
-_NO_XATTRS = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES, errno.EINVAL)
-
-Owner = tuple[int, int] | None
-
-
-class Rules:
-    """How things are copied.
-
-    Attributes:
-        owner: (uid, gid) for everything, None for the source's own.
-        mode: bits for everything, a text for `filemode.apply`, or None for the source's own.
-        time: nanoseconds for everything, None for the source's own.
-        include, exclude: matchers of paths below the source, or None.
-        replace: what is in the way is removed, directories too.
-        digests: sha256 of each file is wanted.
-    """
-
-    __slots__ = ("digests", "exclude", "include", "mode", "owner", "replace", "time")
-
-    def __init__(self, owner: Owner, mode: int | str | None, time: int | None) -> None:
-        self.owner = owner
-        self.mode = mode
-        self.time = time
-        self.include: PatternMatcher | None = None
-        self.exclude: PatternMatcher | None = None
-        self.replace = False
-        self.digests = False
-
-
-    @property
-    def plain(self) -> bool:
-        """Everything of a folder that belongs to 0:0 is copied as it is."""
-        return self.owner in (None, (0, 0)) and (self.mode, self.time) == (None, None) and not (
-            self.include or self.exclude or self.digests
-        )
 
 
 class Folder:
@@ -110,9 +75,8 @@ class Copier:
         """Where new folders may be left empty, to be filled with links."""
         self._links: dict[tuple[int, int], str] = {}
         self._source = ""
-        self._me = (os.geteuid(), os.getegid())
         self._owners = context.server.owners
-        self._exact = isinstance(self._owners, owners.OnDisk)
+        self._metadata = Metadata(rules, self._owners)
 
     def copy_into(self, source_root: int, source: str, target: str) -> None:
         """Copy a path (its last name not followed) to a path whose directory exists; neither has links in it.
@@ -165,7 +129,7 @@ class Copier:
                 self._entries(folder, "", None, None)
             if created:
                 self._describe(directory, name, folder, truth)
-            self._set_time(folder.target, found)
+            self._metadata.set_time(folder.target, found)
         finally:
             os.close(directory)
 
@@ -214,7 +178,7 @@ class Copier:
                 self._entries(folder, path, infos[0], infos[1])
             if take:
                 self._describe(above.target, name, folder, self._owners.state(above.source, name, found))
-                self._set_time(folder.target, found)
+                self._metadata.set_time(folder.target, found)
         finally:
             folder.close()
 
@@ -236,7 +200,7 @@ class Copier:
             self._describe(
                 above.target, folder.name, folder, self._owners.state(above.source, folder.name, found)
             )
-            self._set_time(folder.target, found)
+            self._metadata.set_time(folder.target, found)
 
     def _make_room(self, directory: int, name: str, *, directory_comes: bool) -> None:
         """Remove what is in the way, if the rules say so."""
@@ -282,8 +246,8 @@ class Copier:
             if modes.S_ISSOCK(mode):
                 mode = modes.S_IMODE(mode) | modes.S_IFREG  # a socket is copied as a stub
             self._owners.make_device(directory, target_name, mode, truth.st_rdev)
-        self._give(directory, target_name, truth, fresh=False)
-        self._set_time(directory, found, target_name)
+        self._metadata.give(directory, target_name, truth, fresh=False)
+        self._metadata.set_time(directory, found, target_name)
         self.files += 1
 
     def _file(
@@ -313,13 +277,13 @@ class Copier:
         source = beneath.child(folder.source, name, _READ)
         try:
             # Writing takes set-id bits away from a file, except from root himself: they come last.
-            bits = self._mode(truth.st_mode) & 0o777 if self._exact else 0o600
+            bits = self._metadata.bits(truth.st_mode) & 0o777 if self._metadata.exact else 0o600
             target = beneath.child(folder.target, target_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, bits)
             try:
                 self._bytes(source, target, found.st_size, path)
-                _copy_xattrs(source, target)
-                self._give(folder.target, target_name, truth, fresh=True)
-                self._set_time(target, found)
+                copy_xattrs(source, target)
+                self._metadata.give(folder.target, target_name, truth, fresh=True)
+                self._metadata.set_time(target, found)
             finally:
                 os.close(target)
         finally:
@@ -357,36 +321,8 @@ class Copier:
 
     def _describe(self, directory: int, name: str, folder: Folder, truth: owners.State) -> None:
         """Owner, mode and attributes of a directory, which is `name` in `directory`."""
-        _copy_xattrs(folder.source, folder.target)
-        self._give(directory, name, truth, fresh=False)
-
-    def _mode(self, mode: int) -> int:
-        """The permission bits that something of a mode gets."""
-        bits = self._rules.mode
-        if isinstance(bits, str):
-            return filemode.apply(bits, mode)
-        return modes.S_IMODE(mode) if bits is None else bits & 0o7777
-
-    def _give(self, directory: int, name: str, truth: owners.State, *, fresh: bool) -> None:
-        """Owner and mode; a `fresh` file belongs to us, and was created with its permission bits."""
-        uid, gid = self._rules.owner or (truth.st_uid, truth.st_gid)
-        ours = fresh and self._exact and (uid, gid) == self._me
-        if not ours:
-            self._owners.own(directory, name, uid, gid)
-        if modes.S_ISLNK(truth.st_mode):
-            return
-        mode = self._mode(truth.st_mode)
-        if not ours or mode & 0o7000:
-            self._owners.set_mode(directory, name, mode)
-
-    def _set_time(self, fd: int, found: os.stat_result, name: str = "") -> None:
-        """Times of an open file, or of a name in an open directory."""
-        fixed = self._rules.time
-        times = (found.st_atime_ns, found.st_mtime_ns) if fixed is None else (fixed, fixed)
-        if name:
-            os.utime(name, ns=times, dir_fd=fd, follow_symlinks=False)
-        else:
-            os.utime(fd, ns=times)
+        copy_xattrs(folder.source, folder.target)
+        self._metadata.give(directory, name, truth, fresh=False)
 
 
 def _is_empty(directory: int) -> bool:
@@ -397,24 +333,6 @@ def _is_empty(directory: int) -> bool:
 def _may_return(matcher: PatternMatcher | None) -> bool:
     """Whether something below an excluded directory may be taken back."""
     return matcher is not None and matcher.exclusions
-
-
-def _copy_xattrs(source: int, target: int) -> None:
-    """Extended attributes; those that the target refuses are left out, as BuildKit does."""
-    try:
-        keys = os.listxattr(source)
-    except OSError as error:
-        if error.errno in _NO_XATTRS:
-            return
-        raise
-    for key in keys:
-        if key.startswith(_OWN_XATTRS):
-            continue
-        try:
-            os.setxattr(target, key, os.getxattr(source, key))
-        except OSError as error:
-            if error.errno not in _NO_XATTRS:
-                raise
 
 
 def target_of(

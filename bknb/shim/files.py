@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bknb import beneath
 from bknb.shim import mounts, users, wildcards
-from bknb.shim.copying import Copier, Owner, Rules, target_of
+from bknb.shim.copying import Copier, target_of
+from bknb.shim.rules import Owner, Rules
 from bknb.shim.server import Context, Failure, describe
 
 if TYPE_CHECKING:
