@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bknb import api
-from bknb.api.store import explain, parse_prune, parse_usage
+from bknb.api.store import explain, prune_of, usage_of
 from bknb.api.tables import moved
 from bknb.doctor import examine
 from bknb.errors import UnsupportedError, UsageError, did_you_mean
-from bknb.options import split, wants_help
+from bknb.options import prune_parser, split, usage_parser, wants_help
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     from kernel_ext.magics import BknbMagics
 
 _HELP = """%bknb VERB
@@ -61,20 +63,34 @@ def _none(words: list[str], verb: str) -> None:
         raise UsageError(f"%bknb {verb} takes no options yet: {words[0]!r} is left over")
 
 
+def _read(made: ArgumentParser, words: list[str]) -> Namespace | None:
+    """What the words say; None where they ask for help, which is printed."""
+    if wants_help(words):
+        print(made.format_help())
+        return None
+    return made.parse_args(words)
+
+
 def _doctor(magics: BknbMagics, words: list[str]) -> Any:
     _none(words, "doctor")
     print(examine(magics.client))
 
 
 def _du(magics: BknbMagics, words: list[str]) -> Any:
-    options = parse_usage(words)
+    found = _read(usage_parser("%bknb du"), words)
+    if found is None:
+        return None
+    options = usage_of(found)
     return api.disk_usage(
         magics.client, filters=options.filters, until=options.until, verbose=options.verbose
     )
 
 
 def _prune(magics: BknbMagics, words: list[str]) -> Any:
-    options = parse_prune(words)
+    found = _read(prune_parser("%bknb prune"), words)
+    if found is None:
+        return None
+    options = prune_of(found)
     if options.explain:
         return explain(magics.client, options.policy)
     print(api.prune(magics.client, options.policy))
@@ -127,10 +143,8 @@ def _why(magics: BknbMagics, words: list[str]) -> Any:
 def _replay(magics: BknbMagics, words: list[str]) -> Any:
     from bknb.api import replayed
 
-    if wants_help(words):
-        print(replayed.parser("%bknb replay").format_help())
-        return None
-    return replayed.replayed(magics.client, replayed.parse_replay(words))
+    found = _read(replayed.parser("%bknb replay"), words)
+    return None if found is None else replayed.replayed(magics.client, replayed.options_of(found))
 
 
 def _config(magics: BknbMagics, words: list[str]) -> Any:

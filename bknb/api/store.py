@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from bknb.builder.collect import Pruned
 from bknb.builder.local import LocalBuilder
 from bknb.cache.filters import duration, from_words, parse_filters, size
 from bknb.cache.gc import Fact, Plan, in_use
-from bknb.errors import UsageError, did_you_mean
+from bknb.errors import UsageError
 from bknb.events import Outcome
 from bknb.reference import Reference
 from bknb.settings import DiskSpace, GCPolicy
@@ -147,32 +148,30 @@ class PruneOptions:
     explain: bool = False
 
 
-_AMOUNTS = {
-    "--reserved-space": "reserved_space", "--keep-storage": "reserved_space", "--max-used-space": "max_used_space",
-    "--min-free-space": "min_free_space",
-}  # fmt: skip
-
-
-def parse_prune(words: Sequence[str], prog: str = "%bknb prune") -> PruneOptions:
-    """The words after ``prune``.
+def prune_of(found: argparse.Namespace) -> PruneOptions:
+    """What the words after ``prune`` say, as `bknb.options.prune_parser` has read them.
 
     Raises:
-        UsageError: a word is not understood.
+        UsageError: a value is not understood.
     """
-    flags, values = _read(words, prog, _PRUNE_FLAGS, ("--filter", "--keep-duration", *_AMOUNTS))
-    filters, until = from_words([value for option, value in values if option == "--filter"])
-    amounts = {_AMOUNTS[option]: DiskSpace(*size(value)) for option, value in values if option in _AMOUNTS}
-    for option, value in values:
-        until = duration(value) if option == "--keep-duration" else until
-    policy = GCPolicy(**amounts, keep_duration=until, filters=filters, all="--all" in flags)
-    if "--gc" not in flags:
-        return PruneOptions(policy, "--explain" in flags)
+    filters, until = from_words(found.filter)
+    policy = GCPolicy(
+        reserved_space=_space(found.reserved_space),
+        max_used_space=_space(found.max_used_space),
+        min_free_space=_space(found.min_free_space),
+        keep_duration=until if found.keep_duration is None else duration(found.keep_duration),
+        filters=filters,
+        all=found.all,
+    )
+    if not found.gc:
+        return PruneOptions(policy, found.explain)
     if policy != GCPolicy():
-        raise UsageError(f"{prog} --gc applies the builder's own rules: it takes --explain only")
-    return PruneOptions(None, "--explain" in flags)
+        raise UsageError("--gc applies the builder's own rules: it takes --explain only")
+    return PruneOptions(None, found.explain)
 
 
-_PRUNE_FLAGS = {"--all": "--all", "-a": "--all", "--explain": "--explain", "--gc": "--gc"}
+def _space(text: str | None) -> DiskSpace:
+    return DiskSpace() if text is None else DiskSpace(*size(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,40 +183,14 @@ class UsageOptions:
     verbose: bool = False
 
 
-def parse_usage(words: Sequence[str], prog: str = "%bknb du") -> UsageOptions:
-    """The words after ``du``.
+def usage_of(found: argparse.Namespace) -> UsageOptions:
+    """What the words after ``du`` say, as `bknb.options.usage_parser` has read them.
 
     Raises:
-        UsageError: a word is not understood.
+        UsageError: a filter is not understood.
     """
-    flags, values = _read(words, prog, {"--verbose": "--verbose", "-v": "--verbose"}, ("--filter",))
-    filters, until = from_words([value for _, value in values])
-    return UsageOptions(filters, until, bool(flags))
-
-
-def _read(
-    words: Sequence[str], prog: str, flags: Mapping[str, str], options: Sequence[str]
-) -> tuple[set[str], list[tuple[str, str]]]:
-    """The flags that were given, and the options with their values in order."""
-    found: set[str] = set()
-    values: list[tuple[str, str]] = []
-    rest = list(words)
-    while rest:
-        option, equals, value = rest.pop(0).partition("=")
-        if option in flags and not equals:
-            found.add(flags[option])
-        elif option in options:
-            if not equals:
-                if not rest:
-                    raise UsageError(f"{prog}: {option} needs a value")
-                value = rest.pop(0)
-            values.append((option, value))
-        else:
-            every = [*flags, *options]
-            raise UsageError(
-                f"{prog}: unknown option {option!r}{did_you_mean(option, every)}; it takes {', '.join(every)}"
-            )
-    return found, values
+    filters, until = from_words(found.filter)
+    return UsageOptions(filters, until, found.verbose)
 
 
 def history(client: Client) -> pandas.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bknb.cli.building import open_client
 from bknb.errors import UsageError
-from bknb.options import wants_help
+from bknb.options import wants_help, words_parser
 
 if TYPE_CHECKING:
     from bknb.api.explained import Why
@@ -29,12 +29,18 @@ def why(words: list[str]) -> int:
     if wants_help(words):
         print(_HELP)
         return 0
-    builds, step, as_json = _parse(words)
+    made = words_parser("bknb why")
+    made.add_argument("builds", nargs="*")
+    made.add_argument("--step", default="")
+    made.add_argument("--format", choices=("text", "json"), default="text")
+    asked = made.parse_intermixed_args(words)
+    if len(asked.builds) > 2:
+        raise UsageError(f"bknb why takes two builds at most: {asked.builds[2]!r} is left over")
     from bknb.api.explained import ask
 
     with closing(open_client()) as client:
-        found = ask(client, builds, step)
-    if as_json:
+        found = ask(client, asked.builds, asked.step)
+    if asked.format == "json":
         _print_json(found)
         return 0
     explanation = found.explanation
@@ -42,27 +48,6 @@ def why(words: list[str]) -> int:
     print(f"build {explanation.after}, {against}")
     print(repr(found) or "Nothing ran: every step was cached.")
     return 0
-
-
-def _parse(words: list[str]) -> tuple[list[str], str, bool]:
-    builds: list[str] = []
-    given = {"--step": "", "--format": "text"}
-    rest = iter(words)
-    for word in rest:
-        name, equals, value = word.partition("=")
-        if name in given:
-            given[name] = value if equals else next(rest, "")
-            if not given[name]:
-                raise UsageError(f"bknb why {name} needs a value")
-        elif word.startswith("-"):
-            raise UsageError(f"bknb why has no option {word}: bknb why --help lists them")
-        else:
-            builds.append(word)
-    if len(builds) > 2:
-        raise UsageError(f"bknb why takes two builds at most: {builds[2]!r} is left over")
-    if given["--format"] not in ("text", "json"):
-        raise UsageError(f"--format {given['--format']!r}: it is text or json")
-    return builds, given["--step"], given["--format"] == "json"
 
 
 def _print_json(found: Why) -> None:

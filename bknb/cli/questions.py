@@ -7,38 +7,16 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from bknb.cli.building import open_client
-from bknb.errors import UsageError, did_you_mean
-from bknb.options import wants_help
+from bknb.errors import UsageError
+from bknb.options import prune_parser, usage_parser, wants_help, words_parser
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
 
     import pandas
 
     from bknb.api import Client
-
-_DU_HELP = """usage: bknb du [options]
-
-What the store holds, largest first.
-
-  --filter FILTER   only what fits: type==regular, description~=apt, inuse, until=24h, ...; repeated: any of them
-  -v, --verbose     with parents and flags
-  --format json     a line of JSON for each record, sizes in bytes"""
-
-_PRUNE_HELP = """usage: bknb prune [options]
-
-Remove what nobody uses and no named image is made of.
-
-  -a, --all                 also what named images share, internal records and those of frontends
-  --filter FILTER           only what fits, as for bknb du; until=24h: not used for a day
-  --keep-duration D         keep what was used in the last D
-  --reserved-space SIZE     never go below this
-  --max-used-space SIZE     go down to this, and no further
-  --min-free-space SIZE     go on until so much of the disk is free
-  --gc                      apply the rules that work by themselves after each build
-  --explain                 remove nothing; tell for each record which rule takes it, or why it stays
-  --format json             with --explain: a line of JSON for each record"""
-
 
 _MOUNTS_HELP = """usage: bknb mounts [save|load ID FILE]
 
@@ -51,36 +29,35 @@ The directories that steps keep between builds: RUN --mount=type=cache.
 
 def du(words: list[str]) -> int:
     """``bknb du``: what the store holds."""
-    if wants_help(words):
-        print(_DU_HELP)
+    found = _asked(usage_parser("bknb du"), words)
+    if found is None:
         return 0
-    words, as_json = _format(words)
-    from bknb.api.store import disk_usage, parse_usage
+    from bknb.api.store import disk_usage, usage_of
 
-    asked = parse_usage(words, "bknb du")
+    asked, as_json = usage_of(found), found.format == "json"
     with closing(open_client()) as client:
-        found = disk_usage(client, filters=asked.filters, until=asked.until, verbose=asked.verbose)
-    total = int(found["size"].sum())
-    _print(found, as_json)
+        table = disk_usage(client, filters=asked.filters, until=asked.until, verbose=asked.verbose)
+    total = int(table["size"].sum())
+    _print(table, as_json)
     if not as_json:
         from bknb.display.amounts import count, size
 
-        free = int(found.loc[~found["in_use"] & ~found["shared"], "size"].sum())
-        print(f"{count(len(found), 'record')}, {size(total)}; bknb prune would free up to {size(free)}")
+        free = int(table.loc[~table["in_use"] & ~table["shared"], "size"].sum())
+        print(f"{count(len(table), 'record')}, {size(total)}; bknb prune would free up to {size(free)}")
     return 0
 
 
 def prune(words: list[str]) -> int:
     """``bknb prune``: remove what nobody uses."""
-    if wants_help(words):
-        print(_PRUNE_HELP)
+    found = _asked(prune_parser("bknb prune"), words)
+    if found is None:
         return 0
-    words, as_json = _format(words)
+    as_json = found.format == "json"
+    if as_json and not found.explain:
+        raise UsageError("bknb prune --format goes with --explain: a prune answers with one line")
     from bknb.api import store
 
-    asked = store.parse_prune(words, "bknb prune")
-    if as_json and not asked.explain:
-        raise UsageError("bknb prune --format goes with --explain: a prune answers with one line")
+    asked = store.prune_of(found)
     with closing(open_client()) as client:
         if asked.explain:
             _print(store.explain(client, asked.policy), as_json)
@@ -133,33 +110,23 @@ def _table(
     words: list[str], name: str, ask: Callable[[Client], pandas.DataFrame], *, runtime: str = "auto"
 ) -> int:
     """Print a table; with the runtime ``none`` no process is started for it."""
-    rest, as_json = _format(words)
-    if wants_help(rest):
-        print(f"usage: bknb {name} [--format json]")
+    found = _asked(words_parser(f"bknb {name}"), words)
+    if found is None:
         return 0
-    if rest:
-        raise UsageError(f"bknb {name} takes --format json and nothing else: {rest[0]!r} is left over")
     with closing(open_client(runtime=runtime)) as client:
-        _print(ask(client), as_json)
+        _print(ask(client), found.format == "json")
     return 0
 
 
-def _format(words: list[str]) -> tuple[list[str], bool]:
-    """The words without ``--format``, and whether that asks for JSON."""
-    rest, asked = list(words), "table"
-    for position, word in enumerate(words):
-        if word == "--format":
-            asked = words[position + 1] if position + 1 < len(words) else ""
-            del rest[position : position + 2]
-        elif word.startswith("--format="):
-            asked = word.removeprefix("--format=")
-            del rest[position]
-        else:
-            continue
-        break
-    if asked not in ("table", "json"):
-        raise UsageError(f"--format {asked!r}: it is table or json{did_you_mean(asked, ('table', 'json'))}")
-    return rest, asked == "json"
+def _asked(made: ArgumentParser, words: list[str]) -> Namespace | None:
+    """What the words say, `format` among it; None where they ask for help, which is printed."""
+    made.add_argument(
+        "--format", choices=("table", "json"), default="table", help="json: a line for each, sizes in bytes"
+    )
+    if wants_help(words):
+        print(made.format_help(), end="")
+        return None
+    return made.parse_args(words)
 
 
 def _print(frame: pandas.DataFrame, as_json: bool) -> None:

@@ -29,6 +29,8 @@ class _Parser(argparse.ArgumentParser):
         if unknown and unknown[1].startswith("-"):
             word = unknown[1].split("=")[0]
             return f"unknown option {word}{did_you_mean(word, self.words())}; --help lists them all"
+        if unknown and all(action.option_strings for action in self._actions):
+            return f"{self.prog} takes options only: {unknown[1]!r} is left over"
         if unknown:
             return f"one CONTEXT is enough: {unknown[1]!r} is left over (quote a path that has spaces)"
         return message.replace("argument ", "", 1) if message.startswith("argument ") else message

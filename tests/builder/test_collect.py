@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from bknb.api import Build, Client, Preferences, disk_usage, images, prune
-from bknb.api.store import explain, parse_prune, parse_usage
+from bknb.api.store import PruneOptions, UsageOptions, explain, prune_of, usage_of
 from bknb.builder import collect
 from bknb.builder.collect import Pruned
 from bknb.builder.local import LocalBuilder
 from bknb.cache.gc import Fact
 from bknb.errors import UsageError
-from bknb.options import parse
+from bknb.options import parse, prune_parser, usage_parser
 from bknb.protocols import Ref
 from bknb.settings import DiskSpace, GCPolicy, Settings
 from tests.conftest import need
@@ -264,6 +264,16 @@ async def missed(builder: LocalBuilder, id: str) -> str:
     return str(stone)
 
 
+def parse_prune(words: list[str]) -> PruneOptions:
+    """The words after prune, read."""
+    return prune_of(prune_parser("bknb prune").parse_args(words))
+
+
+def parse_usage(words: list[str]) -> UsageOptions:
+    """The words after du, read."""
+    return usage_of(usage_parser("bknb du").parse_args(words))
+
+
 def test_words() -> None:
     """The words after prune and du."""
     found = parse_prune(["--filter", "until=48h", "--all", "--max-used-space=1GB", "--reserved-space", "10%", "--explain"])
@@ -273,7 +283,7 @@ def test_words() -> None:
     assert parse_prune(["--keep-duration", "90"]).policy == GCPolicy(keep_duration=90)
     assert parse_prune(["--gc"]).policy is None
     assert parse_usage(["--filter", "type=regular", "-v"]).filters == ('type=="regular"',)
-    for wrong in (["--al"], ["--filter"], ["--filter", "x=1"], ["--gc", "--all"], ["--min-free-space", "much"], ["a"]):
+    for wrong in (["--al"], ["--filter"], ["--filter", "x=1"], ["--gc", "--all"], ["--min-free-space", "much"], ["--keep-storage="], ["a"]):
         with pytest.raises(UsageError):
             parse_prune(wrong)
         with pytest.raises(UsageError):

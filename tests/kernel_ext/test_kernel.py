@@ -220,6 +220,7 @@ def test_questions_are_answered(shared: Kernel) -> None:
     assert "regular" in shared.run("%bknb du").result["text/plain"]  # type: ignore[index]
     assert "kept" in shared.run("%bknb history").result["text/plain"]  # type: ignore[index]
     assert "image/svg+xml" in shared.run("%bknb graph").result  # type: ignore[operator]
+    assert "usage: %bknb prune" in shared.run("%bknb prune --help").stdout
     assert "removed" in shared.run("%bknb prune").stdout
 
 
