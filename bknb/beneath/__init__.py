@@ -10,7 +10,7 @@ Whoever walks a whole tree opens each directory from its parent's descriptor wit
 followed. All functions take descriptors and raise OSError; standard library only, for the shim imports this.
 """
 
-from bknb.beneath.changing import chown, makedirs, mknod, remove, remove_child, rmdir
+from bknb.beneath.changing import chown, link, makedirs, mknod, remove, remove_child, rmdir
 from bknb.beneath.looking import exists, read, readlink, resolve, stat, walk
 from bknb.beneath.opening import child, open, open_file, open_root, parent, split
 
@@ -18,6 +18,7 @@ __all__ = [
     "child",
     "chown",
     "exists",
+    "link",
     "makedirs",
     "mknod",
     "open",

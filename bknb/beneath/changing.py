@@ -62,6 +62,15 @@ def mknod(root: int, path: str, mode: int, device: int = 0) -> None:
         os.close(fd)
 
 
+def link(root: int, path: str, directory: int, name: str) -> None:
+    """Make a name in an open directory another name of a file beneath a root, or of a link itself."""
+    above, last = parent(root, path)
+    try:
+        os.link(last, name, src_dir_fd=above, dst_dir_fd=directory, follow_symlinks=False)
+    finally:
+        os.close(above)
+
+
 def chown(fd: int, uid: int, gid: int) -> None:
     """Give what a descriptor names (O_PATH will do) to an owner."""
     os.chown(f"/proc/self/fd/{fd}", uid, gid)

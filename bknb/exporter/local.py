@@ -159,11 +159,7 @@ class Folder:
             return
         if entry.islnk():
             target = prefix + os.path.normpath("/" + entry.linkname).lstrip("/")
-            other, last = beneath.parent(self._root, target)
-            try:
-                os.link(last, name, src_dir_fd=other, dst_dir_fd=parent, follow_symlinks=False)
-            finally:
-                os.close(other)
+            beneath.link(self._root, target, parent, name)
             return
         if not entry.isreg():
             kind = {tarfile.CHRTYPE: stat.S_IFCHR, tarfile.BLKTYPE: stat.S_IFBLK}.get(

@@ -207,11 +207,7 @@ class _Unpacker:
             raise Failure(
                 "PathError", f'"{member.name}": links to "{member.linkname}", outside of the destination'
             )
-        above, word = beneath.parent(self._root, target)
-        try:
-            os.link(word, name, src_dir_fd=above, dst_dir_fd=fd, follow_symlinks=False)
-        finally:
-            os.close(above)
+        beneath.link(self._root, target, fd, name)
         self._copier.files += 1
 
 

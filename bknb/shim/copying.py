@@ -265,13 +265,7 @@ class Copier:
             key = (found.st_dev, found.st_ino)
             first = self._links.get(key)
             if first is not None:
-                above, word = beneath.parent(self._root, first)
-                try:
-                    os.link(
-                        word, target_name, src_dir_fd=above, dst_dir_fd=folder.target, follow_symlinks=False
-                    )
-                finally:
-                    os.close(above)
+                beneath.link(self._root, first, folder.target, target_name)
                 return
             self._links[key] = path
         source = beneath.child(folder.source, name, _READ)

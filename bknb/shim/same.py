@@ -102,11 +102,7 @@ class Copier:
         if state.st_nlink > 1:
             key = (state.st_dev, state.st_ino)
             if (first := self._seen.get(key)) is not None:
-                directory, word = beneath.parent(self._root, first)
-                try:
-                    os.link(word, name, src_dir_fd=directory, dst_dir_fd=target, follow_symlinks=False)
-                finally:
-                    os.close(directory)
+                beneath.link(self._root, first, target, name)
                 return
             self._seen[key] = path
         if modes.S_ISREG(state.st_mode):

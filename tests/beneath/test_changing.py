@@ -31,6 +31,16 @@ def test_makedirs_stays_inside(root: int, place: Path) -> None:
     assert sorted(path.name for path in outside.iterdir()) == ["secret"]
 
 
+def test_link(root: int, place: Path) -> None:
+    """A file gets another name, a link is not followed, and what lies outside gets none."""
+    (place / "out").symlink_to("../outside")
+    beneath.link(root, "dir/file", root, "again")
+    beneath.link(root, "/out", root, "out too")
+    assert (place / "again").samefile(place / "dir/file") and (place / "out too").is_symlink()
+    with pytest.raises(FileNotFoundError):
+        beneath.link(root, "out/secret", root, "stolen")
+
+
 def test_remove(root: int, place: Path) -> None:
     """A tree goes, with directories that cannot be read; a link goes, its target stays."""
     for number in range(5):
