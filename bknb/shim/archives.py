@@ -19,11 +19,11 @@ from typing import IO, Any
 
 from bknb import beneath
 from bknb.shim.copying import CHUNK, Copier
+from bknb.shim.owners import FORBIDDEN
 from bknb.shim.rules import Owner, Rules
 from bknb.shim.server import Context, Failure
 
 _XATTR = "SCHILY.xattr."
-_NOT_OURS = ("trusted.overlay.", "user.overlay.", "user.bknb.")
 _MAGIC = (
     (b"\x1f\x8b\x08", gzip.open),
     (b"BZh", bz2.open),
@@ -224,7 +224,7 @@ def _set_xattrs(member: tarfile.TarInfo, fd: int, name: str) -> None:
     """Attributes as far as they can be set (BestEffortXattrs)."""
     for key, value in member.pax_headers.items():
         attribute = key[len(_XATTR) :]
-        if key.startswith(_XATTR) and not attribute.startswith(_NOT_OURS):
+        if key.startswith(_XATTR) and not attribute.startswith(FORBIDDEN):
             try:
                 data = value.encode("utf-8", "surrogateescape")
                 os.setxattr(f"/proc/self/fd/{fd}/{name}", attribute, data, follow_symlinks=False)

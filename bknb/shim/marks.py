@@ -17,6 +17,8 @@ from typing import Protocol
 
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_NAME = ".wh..wh..opq"
+OVERLAY = ("trusted.overlay.", "user.overlay.")
+"""How attributes begin that overlayfs keeps for itself: they are a layer's, and no file's."""
 
 
 class Listing:
@@ -90,7 +92,7 @@ class DeviceMarks:
         os.removexattr(fd, self._opaque)
 
     def own_xattr(self, key: str) -> bool:
-        return key.startswith(("trusted.overlay.", "user.overlay."))
+        return key.startswith(OVERLAY)
 
 
 class NameMarks:

@@ -23,11 +23,16 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from bknb import beneath
+from bknb.shim.marks import OVERLAY
 from bknb.shim.same import xattr
 
 NOTE = "user.bknb.stat"
 LINKS = "user.bknb.links"
 OWN = (NOTE, LINKS)
+HIDDEN = (*OVERLAY, *OWN)
+"""How attributes begin that are bookkeeping and not shown or copied as a file's own."""
+FORBIDDEN = (*OVERLAY, "user.bknb.")
+"""How attributes begin by which an archive could meddle with that bookkeeping."""
 
 
 class State(Protocol):

@@ -12,7 +12,6 @@ from bknb.shim import filemode, owners
 if TYPE_CHECKING:
     from bknb.patterns import PatternMatcher
 
-_OWN_XATTRS = ("trusted.overlay.", "user.overlay.", *owners.OWN)
 _NO_XATTRS = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES, errno.EINVAL)
 
 Owner = tuple[int, int] | None
@@ -99,7 +98,7 @@ def copy_xattrs(source: int, target: int) -> None:
             return
         raise
     for key in keys:
-        if key.startswith(_OWN_XATTRS):
+        if key.startswith(owners.HIDDEN):
             continue
         try:
             os.setxattr(target, key, os.getxattr(source, key))

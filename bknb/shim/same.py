@@ -13,6 +13,7 @@ import os
 import stat as modes
 
 from bknb import beneath
+from bknb.shim.marks import OVERLAY
 
 _BLOCK = 1 << 20
 _NO_XATTR = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES)
@@ -78,7 +79,7 @@ def copy_metadata(source: int, target: int, state: os.stat_result) -> None:
         if (state.st_uid, state.st_gid) != (os.fstat(target).st_uid, os.fstat(target).st_gid):
             os.fchown(target, state.st_uid, state.st_gid)
     for key in os.listxattr(source):
-        if key.startswith(("trusted.overlay.", "user.overlay.")):
+        if key.startswith(OVERLAY):
             continue
         try:
             os.setxattr(target, key, os.getxattr(source, key))

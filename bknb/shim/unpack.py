@@ -15,12 +15,10 @@ from collections.abc import Callable
 
 from bknb import beneath
 from bknb.shim.marks import OPAQUE_NAME, WHITEOUT_PREFIX
-from bknb.shim.owners import NOTE, OnDisk, Owners
+from bknb.shim.owners import FORBIDDEN, OnDisk, Owners
 from bknb.shim.tarread import Entry, Reader, TarError
 
 _XATTR = "SCHILY.xattr."
-_NOT_OURS = ("trusted.overlay.", "user.overlay.", "user.bknb.")
-"""Attributes by which an archive could meddle with our bookkeeping."""
 
 
 class Unpacker:
@@ -225,7 +223,7 @@ class Unpacker:
             if not key.startswith(_XATTR):
                 continue
             name = key[len(_XATTR) :]
-            if name.startswith(_NOT_OURS) or name == NOTE:
+            if name.startswith(FORBIDDEN):
                 continue
             try:
                 os.setxattr(fd, name, value)

@@ -22,13 +22,12 @@ from typing import Any
 from bknb import beneath
 from bknb.shim import mounts as trees
 from bknb.shim.marks import marks_of
-from bknb.shim.owners import OWN, Owners
+from bknb.shim.owners import HIDDEN, Owners
 from bknb.shim.server import Context, Failure
 from bknb.shim.tarsum import counts
 
 CHUNK = 1 << 20
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
-_HIDDEN = ("trusted.overlay.", "user.overlay.", *OWN)
 
 
 def list_folder(context: Context, fds: list[int], *, mounts: trees.Mounts, path: str) -> list[dict[str, Any]]:
@@ -130,7 +129,7 @@ def _xattrs(directory: int, name: str, mode: int) -> dict[str, str]:
         return {}
     found = {}
     for key in names:
-        if counts(key) and not key.startswith(_HIDDEN):
+        if counts(key) and not key.startswith(HIDDEN):
             with contextlib.suppress(OSError):
                 found[key] = os.getxattr(path, key, follow_symlinks=False).hex()
     return found
