@@ -17,9 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bknb.errors import DockerfileError, Range
+from bknb.errors import Range
+from bknb.frontend.dockerfile.nodes import EmptyContinuation as EmptyContinuation
 from bknb.frontend.dockerfile.nodes import Heredoc as Heredoc
 from bknb.frontend.dockerfile.nodes import Node as Node
+from bknb.frontend.dockerfile.nodes import Problem as Problem
 from bknb.frontend.dockerfile.nodes import line_ranges as line_ranges
 
 
@@ -103,8 +105,6 @@ class Maintainer(Instruction):
     maintainer: str
 
 
-MountType = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
-Sharing = Literal["shared", "private", "locked"]
 Network = Literal["default", "none", "host"]
 Security = Literal["sandbox", "insecure"]
 
@@ -122,33 +122,6 @@ class MountFlag:
     text: str
     fields: tuple[str, ...]
     from_: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RunMount:
-    """A `RUN --mount=` with its variables expanded: `mounts.resolve_mount` makes it.
-
-    Attributes:
-        id: of a cache, secret or ssh mount; "" means that the default applies.
-        sharing: of a cache mount; "" means shared.
-        size: of a tmpfs, in bytes; 0 means no limit.
-        env: a secret's environment variable; None if it has none, "" for the default name.
-        mode: permission bits as written; None if not given. uid and gid likewise.
-    """
-
-    type: MountType = "bind"
-    from_: str = ""
-    source: str = ""
-    target: str = ""
-    readonly: bool = False
-    size: int = 0
-    id: str = ""
-    sharing: Sharing | Literal[""] = ""
-    required: bool = False
-    env: str | None = None
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,27 +316,6 @@ class Directive:
     value: str
     full: str
     line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a part of the file has no meaning; `suggestion` is also in the message."""
-
-    message: str
-    ranges: tuple[Range, ...]
-    suggestion: str = ""
-
-    def error(self) -> DockerfileError:
-        """The problem as an exception."""
-        return DockerfileError(self.message, self.ranges, suggestion=self.suggestion)
-
-
-@dataclass(frozen=True, slots=True)
-class EmptyContinuation:
-    """Blank lines inside an instruction: `line` is its last line before heredocs (NoEmptyContinuation)."""
-
-    line: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from bknb.errors import DockerfileError
-from bknb.frontend.dockerfile.ast import Heredoc
 from bknb.frontend.dockerfile.gotext import SPACE_CLASS
+from bknb.frontend.dockerfile.nodes import Heredoc
 from bknb.frontend.dockerfile.words import Lex
 
 _HEREDOC = re.compile(r"([0-9]*)<<(-?)[\t\n\f\r ]*([^<]*)")

@@ -12,10 +12,10 @@ from typing import Final
 
 from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile import arguments
-from bknb.frontend.dockerfile.ast import EmptyContinuation, Heredoc, Node, Problem, line_ranges
 from bknb.frontend.dockerfile.directives import BOM, MAX_LINE, DirectiveReader
 from bknb.frontend.dockerfile.gotext import SPACE, decode, encode, lower, trim_space
 from bknb.frontend.dockerfile.heredoc import heredocs_of_line
+from bknb.frontend.dockerfile.nodes import EmptyContinuation, Heredoc, Node, Problem, line_ranges
 
 #: How deep ONBUILD may stand in ONBUILD before its text is no longer cut; more than one is an error anyway.
 MAX_ONBUILD: Final = 8

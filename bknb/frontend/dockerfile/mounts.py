@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, get_args
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
 
 from bknb.errors import DockerfileError
-from bknb.frontend.dockerfile.ast import Device, MountFlag, MountType, RunMount, Sharing
+from bknb.frontend.dockerfile.ast import Device, MountFlag
 from bknb.frontend.dockerfile.commas import fields_of
 from bknb.frontend.dockerfile.gotext import lower, parse_bool, parse_uint, quote
 from bknb.frontend.dockerfile.suggest import search, search_in_order, with_suggestion
 
 Expand = Callable[[str], str]
+MountType = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
+Sharing = Literal["shared", "private", "locked"]
 
 KEYS: Final = (
     "type from source target readonly id sharing required size mode uid gid "
@@ -33,6 +36,33 @@ _PLAIN_FIELDS = {
     "source": "source", "src": "source", "target": "target", "dst": "target", "destination": "target",
     "from": "from_", "id": "id", "env": "env",
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RunMount:
+    """A `RUN --mount=` with its variables expanded: `resolve_mount` makes it.
+
+    Attributes:
+        id: of a cache, secret or ssh mount; "" means that the default applies.
+        sharing: of a cache mount; "" means shared.
+        size: of a tmpfs, in bytes; 0 means no limit.
+        env: a secret's environment variable; None if it has none, "" for the default name.
+        mode: permission bits as written; None if not given. uid and gid likewise.
+    """
+
+    type: MountType = "bind"
+    from_: str = ""
+    source: str = ""
+    target: str = ""
+    readonly: bool = False
+    size: int = 0
+    id: str = ""
+    sharing: Sharing | Literal[""] = ""
+    required: bool = False
+    env: str | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
 
 
 def parse_mount(text: str) -> MountFlag:

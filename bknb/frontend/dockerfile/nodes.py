@@ -1,10 +1,10 @@
-"""Instructions cut into words, before they mean anything; see `ast` for the texts' encoding."""
+"""Instructions cut into words, before they mean anything, and what could not be cut; see `ast` for the texts' encoding."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bknb.errors import Range
+from bknb.errors import DockerfileError, Range
 from bknb.frontend.dockerfile.gotext import lower, quote, quote_list, trim_space
 
 
@@ -81,3 +81,24 @@ class Node:
             parts.append(" " + quote_list(self.flags))
         parts.extend(f" ({arg.dump()})" if isinstance(arg, Node) else " " + quote(arg) for arg in self.args)
         return trim_space("".join(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a part of the file has no meaning; `suggestion` is also in the message."""
+
+    message: str
+    ranges: tuple[Range, ...]
+    suggestion: str = ""
+
+    def error(self) -> DockerfileError:
+        """The problem as an exception."""
+        return DockerfileError(self.message, self.ranges, suggestion=self.suggestion)
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyContinuation:
+    """Blank lines inside an instruction: `line` is its last line before heredocs (NoEmptyContinuation)."""
+
+    line: int
+    text: str

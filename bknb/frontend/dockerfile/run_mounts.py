@@ -12,7 +12,7 @@ from bknb.errors import DockerfileError
 from bknb.frontend.dockerfile import ast
 from bknb.frontend.dockerfile.gotext import encode, quote
 from bknb.frontend.dockerfile.heredoc import chomped, heredoc_argument
-from bknb.frontend.dockerfile.mounts import resolve_mount
+from bknb.frontend.dockerfile.mounts import RunMount, resolve_mount
 from bknb.frontend.dockerfile.naming import instruction_name, summary
 from bknb.frontend.dockerfile.options import proxy_env
 from bknb.frontend.dockerfile.stages import SCRATCH, BuildStage, Step
@@ -136,7 +136,7 @@ def _command(
 
 
 def _mount(
-    lowering: Lowering, stage: BuildStage, step: Step, mount: ast.RunMount, source: BuildStage, made: _Mounts
+    lowering: Lowering, stage: BuildStage, step: Step, mount: RunMount, source: BuildStage, made: _Mounts
 ) -> None:
     from_ = mount.from_ or (SCRATCH if mount.type == "cache" else "")
     if from_ and not source.dispatched:
@@ -169,9 +169,7 @@ def _mount(
         lowering.uses_context |= mount.type != "tmpfs"
 
 
-def _as_mount(
-    lowering: Lowering, mount: ast.RunMount, target: str, state: llb.State, selector: str
-) -> AnyMount:
+def _as_mount(lowering: Lowering, mount: RunMount, target: str, state: llb.State, selector: str) -> AnyMount:
     match mount.type:
         case "tmpfs":
             return TmpfsMount(target, mount.size, selector, mount.readonly)
@@ -184,14 +182,14 @@ def _as_mount(
             return BindMount(target, state, selector, mount.readonly, discard=not mount.readonly)
 
 
-def _owned_cache(state: llb.State, mount: ast.RunMount) -> llb.State:
+def _owned_cache(state: llb.State, mount: RunMount) -> llb.State:
     """A folder with the owner and mode that a new cache shall have."""
     mode = 0o755 if mount.mode is None else mount.mode
     action = llb.mkdir("/cache", mode, owner=(mount.uid or 0, mount.gid or 0))
     return state.file(action, name="[internal] setting cache mount permissions")
 
 
-def _secret(stage: BuildStage, step: Step, mount: ast.RunMount) -> Secret:
+def _secret(stage: BuildStage, step: Step, mount: RunMount) -> Secret:
     id = mount.source or mount.id
     if not id:
         if not mount.target:
@@ -212,7 +210,7 @@ def _secret(stage: BuildStage, step: Step, mount: ast.RunMount) -> Secret:
     )
 
 
-def _ssh(stage: BuildStage, step: Step, mount: ast.RunMount) -> SSH:
+def _ssh(stage: BuildStage, step: Step, mount: RunMount) -> SSH:
     if mount.source:
         raise DockerfileError("ssh does not support source")
     stage.needs.ssh.setdefault(mount.id or "default", (mount.required, step.ranges))
@@ -225,7 +223,7 @@ def _base(path: str) -> str:
     return posixpath.basename(path.rstrip("/")) or ("/" if path else ".")
 
 
-def _masked(env: Mapping[str, str], mounts: Sequence[ast.RunMount]) -> Mapping[str, str]:
+def _masked(env: Mapping[str, str], mounts: Sequence[RunMount]) -> Mapping[str, str]:
     """Variables as a step's name shows them: those that are secrets are not known here anyway."""
     secrets = {mount.env: "****" for mount in mounts if mount.type == "secret" and mount.env is not None}
     return {**env, **secrets} if secrets else env

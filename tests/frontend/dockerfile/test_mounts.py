@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bknb.errors import DockerfileError
-from bknb.frontend.dockerfile.ast import Device, RunMount
-from bknb.frontend.dockerfile.mounts import parse_device, parse_mount, parse_size, resolve_mount
+from bknb.frontend.dockerfile.ast import Device
+from bknb.frontend.dockerfile.mounts import RunMount, parse_device, parse_mount, parse_size, resolve_mount
 
 
 def mount(text: str) -> RunMount:
