@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import queue
 import secrets as random
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -102,12 +101,7 @@ class Client:
         environ = dict(os.environ) if environ is None else environ
         session = build_session(options, dockerfile, withheld, environ, llb=llb)
         request = build_request(options, session, edge, llb=llb, origin=origin, dockerfile=dockerfile)
-        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        kept: list[Event] = []
-
-        def emit(event: Event) -> None:
-            kept.append(event)
-            events.put(event)
+        events: list[Event] = []
 
         async def run() -> SolveResult:
             builder = await self._open()
@@ -116,9 +110,9 @@ class Client:
 
                 # Beside this thread: a plan asks the builder, which lives here.
                 await asyncio.to_thread(refuse_misses, self, request, session)
-            return await builder.solve(request, session, emit)
+            return await builder.solve(request, session, events.append)
 
-        return RunningBuild(self, request, self._thread.start(run()), events, kept, options)
+        return RunningBuild(self, request, self._thread.start(run()), events, options)
 
     def load(self, definition: bytes) -> Edge | None:
         """The graph of a definition, as ``buildctl build`` reads it; None for scratch. For `start`, as `edge`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import queue
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +21,14 @@ class RunningBuild:
     """A build that may still be running."""
 
     def __init__(
-        self, client: Client, request: SolveRequest, running: Running[SolveResult], queued: queue.SimpleQueue[Event],
-        events: list[Event], options: BuildOptions,
+        self, client: Client, request: SolveRequest, running: Running[SolveResult], events: list[Event],
+        options: BuildOptions,
     ) -> None:  # fmt: skip
         self._client = client
         self._request = request
         self._running = running
-        self._queue = queued
         self._events = events
+        self._told = 0
         self._options = options
         self._finished: Build | None = None
 
@@ -45,12 +44,9 @@ class RunningBuild:
 
     def new_events(self) -> list[Event]:
         """What has happened since this was asked last; for views."""
-        found: list[Event] = []
-        while True:
-            try:
-                found.append(self._queue.get_nowait())
-            except queue.Empty:
-                return found
+        found = self._events[self._told :]
+        self._told += len(found)
+        return found
 
     def cancel(self) -> None:
         """Ask it to stop; returns at once."""

@@ -40,6 +40,7 @@ from bknb.protocols import (
     SolveResult,
 )
 from bknb.settings import Settings
+from bknb.solver.graph import ActiveEdge
 from bknb.solver.job import Job as SolverJob
 
 
@@ -123,10 +124,10 @@ class LocalBuilder:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A graph, and what the frontend knows of each vertex, as fields of its events."""
+    """A graph, and what is known of each vertex beforehand."""
 
     frontend: FrontendResult
-    describe: Callable[[Vertex], Mapping[str, Any]]
+    describe: Callable[[Vertex], VertexEvent]
 
 
 @dataclass(slots=True)
@@ -398,13 +399,16 @@ def results_of(job: SolverJob) -> Mapping[Digest, tuple[str, ...]]:
     """The record ids of every output that a job has, realised or only known to the cache ("" for an empty one)."""
     found: dict[Digest, tuple[str, ...]] = {}
     for active in job.graph:
-        ids = []
-        for index in range(max(active.edges, default=-1) + 1):
-            edge = active.edges.get(index)
-            if edge is not None and edge.ref is not None:
-                ids.append(edge.ref.id)
-            else:
-                ids.append(edge.records[0].result if edge is not None and edge.records else "")
+        edges = active.edges
+        ids = tuple([_result_of(edges.get(index)) for index in range(max(edges) + 1)]) if edges else ()
         if any(ids):
-            found[active.vertex.digest] = tuple(ids)
+            found[active.vertex.digest] = ids
     return found
+
+
+def _result_of(edge: ActiveEdge | None) -> str:
+    if edge is None:
+        return ""
+    if edge.ref is not None:
+        return edge.ref.id
+    return edge.records[0].result if edge.records else ""

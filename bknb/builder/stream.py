@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from msgspec.structs import replace
 
 from bknb.digest import Digest
 from bknb.events import Emit, Event, Outcome, VertexEvent
@@ -34,17 +35,19 @@ class Stream:
         """Take what a frontend knows of the vertices that it made."""
         self._infos = infos
 
-    def describe(self, vertex: Vertex) -> Mapping[str, Any]:
-        """The fields of a vertex's events that are known before it runs."""
+    def describe(self, vertex: Vertex) -> VertexEvent:
+        """A vertex as it is known before it runs."""
         info = self._infos.get(vertex.digest)
         known = describe(vertex)
-        return known if info is None else {**known, "stage": info.stage, "command": info.command, "ranges": info.ranges}
+        if info is None:
+            return known
+        return replace(known, stage=info.stage, command=info.command, ranges=tuple(info.ranges))
 
     def announce(self, edge: Edge | None, outcome: Outcome) -> None:
         """Say which vertices there are below an edge, and what became of them; none is said twice."""
         for vertex in vertices(edge):
             if vertex.digest not in self._last:
-                self(VertexEvent(vertex.digest, outcome=outcome, **self.describe(vertex)))
+                self(replace(self.describe(vertex), outcome=outcome))
 
     def last(self, vertex: Digest) -> VertexEvent | None:
         """The state of a vertex as it was said last."""

@@ -28,27 +28,18 @@ ACTION_NAMES: Final = {
     RmAction: "rm",
     SymlinkAction: "symlink",
 }
+_KINDS: Final = {
+    ExecOp: "exec", FileOp: "file", MergeOp: "merge", DiffOp: "diff", BuildOp: "build", PassthroughOp: "passthrough",
+}  # fmt: skip
 _SCHEMES: Final = {"docker-image": "image", "oci-layout": "image", "https": "http"}
 
 
 def kind_of(op: Op) -> str:
     """What sort of step it is: ``exec``, ``file``, ``merge``..., of a source its scheme."""
-    match op:
-        case SourceOp():
-            scheme = op.identifier.partition("://")[0]
-            return _SCHEMES.get(scheme, scheme)
-        case ExecOp():
-            return "exec"
-        case FileOp():
-            return "file"
-        case MergeOp():
-            return "merge"
-        case DiffOp():
-            return "diff"
-        case BuildOp():
-            return "build"
-        case PassthroughOp():
-            return "passthrough"
+    if isinstance(op, SourceOp):
+        scheme = op.identifier.partition("://")[0]
+        return _SCHEMES.get(scheme, scheme)
+    return _KINDS[type(op)]
 
 
 def name_of(op: Op) -> str:

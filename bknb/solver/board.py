@@ -27,7 +27,7 @@ def decide(active: ActiveVertex, phase: Phase, outcome: str, *causes: str) -> No
         job.decide(active, phase, outcome, causes)
 
 
-def mark_hit(edge: ActiveEdge) -> None:
+def mark_hit(edge: ActiveEdge, now: float) -> None:
     """The cache has it: that is the outcome of its vertex, unless it turns out to be gone."""
     status = edge.vertex.status
     if status.outcome not in _OPEN:
@@ -38,27 +38,28 @@ def mark_hit(edge: ActiveEdge) -> None:
     else:
         status.outcome = Outcome.CONTENT if record.key in edge.by_content else Outcome.DEFINITION
     status.solver_digest = record.key
-    status.completed = time.time()
+    status.completed = now
     if status.started is None:
-        status.started = status.completed
+        status.started = now
 
 
 def mark_size(active: ActiveVertex, sizes: Mapping[str, int]) -> None:
     """What its results take, where all of them are known to the cache and measured."""
+    if active.status.size is not None:
+        return
     total = 0
     for edge in active.edges.values():
         size = sizes.get(edge.records[0].result) if edge.records else None
         if size is None:
             return
         total += size
-    if active.status.size is None:
-        active.status.size = total
+    active.status.size = total
 
 
 def hit(edge: ActiveEdge) -> None:
     """As `mark_hit`, and say so."""
     if edge.vertex.status.outcome in _OPEN:
-        mark_hit(edge)
+        mark_hit(edge, time.time())
         record = edge.records[0]
         phase = Phase.CONTENT if record.key in edge.by_content else Phase.KEY
         show(edge.vertex)
@@ -112,13 +113,13 @@ def fail(active: ActiveVertex, error: Exception, inputs: Sequence[Ref | None] = 
     status.error = str(error)
     complete(active, Outcome.FAILED)
     if isinstance(error, StepError):
-        active.broken.append(error)
+        active.broken += (error,)
         return error
     name = active.vertex.meta.name or next(
-        (str(job.graph[active]["name"]) for job in active.jobs if active in job.graph), repr(active.vertex)
+        (job.graph[active].name for job in active.jobs if active in job.graph), repr(active.vertex)
     )
     step = StepError(active.vertex.digest, name, error)
     step.inputs = tuple(ref.clone() if ref is not None else None for ref in inputs)
     step.outputs = tuple(getattr(error, "outputs", ()))
-    active.broken.append(step)
+    active.broken += (step,)
     return step

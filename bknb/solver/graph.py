@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from bknb.solver.combined import Import
     from bknb.solver.job import Job, Status
 
-Identity = tuple[Digest, str]
-"""Digest of the vertex, and of the set of vertices at or below it that ignore the cache ("" for none)."""
+Identity = str
+"""Digest of the vertex, followed by `ActiveVertex.forced`."""
 
 
 NOTHING: frozenset[str] = frozenset()
@@ -81,6 +81,7 @@ class ActiveVertex:
     """One vertex that some job wants.
 
     Attributes:
+        forced: digest of the set of vertices at or below it that ignore the cache; "" for none.
         inputs: what it reads.
         consumers: active vertices that read it, and the numbers of the inputs that do.
         rank: longer than the way to any input; a topological order.
@@ -98,17 +99,17 @@ class ActiveVertex:
     """
 
     __slots__ = (
-        "below", "broken", "cache", "consumers", "content", "digests", "edges", "identity", "ignore_cache", "imports",
+        "below", "broken", "cache", "consumers", "content", "digests", "edges", "forced", "ignore_cache", "imports",
         "inputs", "jobs", "map", "mapped", "maps", "mapping", "operation", "outputs", "rank", "ready", "realising", "running",
         "status", "unready", "vertex",
     )  # fmt: skip
 
     def __init__(
-        self, vertex: Vertex, identity: Identity, inputs: tuple[ActiveEdge, ...], operation: Operation,
+        self, vertex: Vertex, forced: str, inputs: tuple[ActiveEdge, ...], operation: Operation,
         ignore_cache: bool, status: Status, cache: CacheStore,
     ) -> None:  # fmt: skip
         self.vertex = vertex
-        self.identity = identity
+        self.forced = forced
         self.inputs = inputs
         self.operation = operation
         self.ignore_cache = ignore_cache
@@ -116,9 +117,9 @@ class ActiveVertex:
         self.cache = cache
         self.imports: tuple[Import, ...] = ()
         self.consumers: dict[ActiveVertex, list[int]] = {}
-        self.rank: int = 1 + max([edge.vertex.rank for edge in inputs], default=0)
+        self.rank: int = 1 + max([edge.vertex.rank for edge in inputs]) if inputs else 1
         self.map: CacheMap | None = None
-        self.digests: list[Digest] = []
+        self.digests: tuple[Digest, ...] = ()
         self.mapped = False
         self.maps: AsyncIterator[CacheMap] | None = None
         count = len(inputs)
@@ -127,8 +128,8 @@ class ActiveVertex:
         self.unready = count
         self.edges: dict[int, ActiveEdge] = {}
         self.jobs: dict[Job, None] = {}
-        self.below: dict[ActiveVertex, None] = {}
-        self.broken: list[StepError] = []
+        self.below: tuple[ActiveVertex, ...] = ()
+        self.broken: tuple[StepError, ...] = ()
         self.outputs: tuple[Ref | None, ...] | None = None
         self.mapping: Flight[None] | None = None
         self.running: Flight[None] | None = None
@@ -148,7 +149,7 @@ class ActiveVertex:
                 f"{self.vertex!r} has {len(self.inputs)} inputs and a cache map for {len(cache_map.deps)}"
             )
         self.map = cache_map
-        self.digests.append(cache_map.digest)
+        self.digests += (cache_map.digest,)
 
     def is_plain(self, number: int) -> bool:
         """Nothing has to be done with an input but to realise it."""
@@ -165,7 +166,7 @@ class ActiveVertex:
     def forget_maps(self) -> None:
         """A source failed, or was stopped, before it had a key that hit: it is asked anew next time."""
         self.map = self.maps = None
-        self.digests.clear()
+        self.digests = ()
 
     def edge(self, index: int) -> ActiveEdge:
         """One of its outputs."""
@@ -184,7 +185,7 @@ class ActiveVertex:
         for error in self.broken:
             refs += [*error.inputs, *error.outputs]
         self.outputs = None
-        self.broken.clear()
+        self.broken = ()
         self.edges.clear()  # they name each other: without this the collector would have to find them
         return [ref for ref in refs if ref is not None]
 
@@ -249,28 +250,30 @@ class ActiveGraph:
         return pairs
 
     def _load(self, vertex: Vertex, found: dict[Digest, ActiveVertex], ignore: bool) -> ActiveVertex:
-        below = {tag for edge in vertex.inputs if (tag := found[edge.vertex.digest].identity[1])}
+        given = [found[edge.vertex.digest] for edge in vertex.inputs]
+        below = {each.forced for each in given if each.forced}
         if ignore:
             below.add(vertex.digest)
-        identity = (vertex.digest, Digest.of_text("\0".join(sorted(below))) if below else "")
+        forced = Digest.of_text("\0".join(sorted(below))) if below else ""
+        identity = vertex.digest + forced
         active = self._active.get(identity)
-        if active is None and not below:
+        if active is None and not forced:
             # Somebody has this step run anew at the moment: as good as what is cached, and never older.
             active = self._forced.get(vertex.digest)
         if active is None:
-            inputs = tuple(found[edge.vertex.digest].edge(edge.index) for edge in vertex.inputs)
+            inputs = tuple([each.edge(edge.index) for each, edge in zip(given, vertex.inputs, strict=True)])
             operation = self._resolve(vertex)
-            active = ActiveVertex(vertex, identity, inputs, operation, ignore, self._status(), self._cache)
+            active = ActiveVertex(vertex, forced, inputs, operation, ignore, self._status(), self._cache)
             self._active[identity] = active
-            for number, edge in enumerate(inputs):
-                edge.vertex.consumers.setdefault(active, []).append(number)
-            if below:
+            for number, each in enumerate(given):
+                each.consumers.setdefault(active, []).append(number)
+            if forced:
                 self._forced[vertex.digest] = active
         return active
 
     def drop(self, active: ActiveVertex) -> None:
         """Nobody wants it any more."""
-        self._active.pop(active.identity, None)
+        self._active.pop(active.vertex.digest + active.forced, None)
         if self._forced.get(active.vertex.digest) is active:
             del self._forced[active.vertex.digest]
         for edge in active.inputs:

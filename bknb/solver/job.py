@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -18,8 +18,9 @@ from contextlib import (
     nullcontext,
 )
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from bknb.digest import Digest
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 MAX_REPLAY: Final = 4 << 20
 """Bytes of log that are kept of a running step for jobs that join it later."""
 
-Describe: TypeAlias = Callable[[Vertex], Mapping[str, Any]]
-"""Gives the fields of a `VertexEvent` that are known beforehand: name, inputs, kind, stage, ranges..."""
+Describe: TypeAlias = Callable[[Vertex], VertexEvent]
+"""Gives a vertex as it is known beforehand: name, inputs, kind, stage, ranges..."""
 
 
 class Slots:
@@ -64,29 +65,24 @@ async def _held(semaphore: asyncio.Semaphore) -> AsyncIterator[None]:
         yield
 
 
-class Status:
+class Status(Struct, eq=False):
     """What is shown of an active vertex: the fields of its `VertexEvent` that change, and its output."""
 
-    __slots__ = (
-        "_said", "completed", "error", "note", "outcome", "result", "size", "solver_digest", "started",
-    )  # fmt: skip
+    started: float | None = None
+    completed: float | None = None
+    outcome: Outcome | None = None
+    error: str = ""
+    note: str = ""
+    size: int | None = None
+    result: str = ""
+    solver_digest: str = ""
+    _said: _Said | None = None
 
-    def __init__(self) -> None:
-        self.started: float | None = None
-        self.completed: float | None = None
-        self.outcome: Outcome | None = None
-        self.error = ""
-        self.note = ""
-        self.size: int | None = None
-        self.result = ""
-        self.solver_digest = ""
-        self._said: _Said | None = None
-
-    def event(self, digest: Digest, fields: Mapping[str, Any]) -> VertexEvent:
-        """The vertex as it is now."""
-        return VertexEvent(
-            digest, started=self.started, completed=self.completed, outcome=self.outcome, error=self.error,
-            note=self.note, size=self.size, result=self.result, solver_digest=self.solver_digest, **fields,
+    def event(self, known: VertexEvent) -> VertexEvent:
+        """The vertex as it is now, of which this was known beforehand."""
+        return replace(
+            known, started=self.started, completed=self.completed, outcome=self.outcome, error=self.error,
+            note=self.note, size=self.size, result=self.result, solver_digest=self.solver_digest,
         )  # fmt: skip
 
     def remember(self, event: Event) -> None:
@@ -131,7 +127,7 @@ class Job:
     Everything that it has built is held until it ends, so that later questions of the same request find it.
 
     Attributes:
-        graph: the active vertices that it shows, with the fields of their events.
+        graph: the active vertices that it shows, with what was known of them beforehand.
         held: those that live because of it, which may be more.
         refuse: says why a vertex that is not cached must not run, or None; asked before it would.
         imports: caches that it asks for what the local one does not have.
@@ -145,7 +141,7 @@ class Job:
         self.session = session
         self.emit = emit
         self.slots = slots
-        self.graph: dict[ActiveVertex, Mapping[str, Any]] = {}
+        self.graph: dict[ActiveVertex, VertexEvent] = {}
         self.held: dict[ActiveVertex, None] = {}
         self.describe = describe
         self.refuse: Callable[[Vertex], Exception | None] = lambda vertex: None
@@ -207,14 +203,13 @@ class Job:
 
     def show(self, active: ActiveVertex) -> None:
         """Emit a vertex as it is now."""
-        fields = self.graph.get(active)
-        if fields is not None:
-            self.emit(active.status.event(active.vertex.digest, fields))
+        known = self.graph.get(active)
+        if known is not None:
+            self.emit(active.status.event(known))
 
     def skip(self, active: ActiveVertex) -> None:
         """Nothing that was asked for needed it."""
-        event = active.status.event(active.vertex.digest, self.graph[active])
-        self.emit(replace(event, outcome=Outcome.SKIPPED))
+        self.emit(replace(active.status.event(self.graph[active]), outcome=Outcome.SKIPPED))
 
     def receive(self, active: ActiveVertex, event: Event) -> None:
         """Emit what an operation said, if this job shows it."""
@@ -321,18 +316,14 @@ def own_error(error: StepError) -> StepError:
     return own
 
 
-def describe(vertex: Vertex) -> Mapping[str, Any]:
-    """The fields of a vertex's events that its definition tells."""
-    name = vertex.meta.name or name_of(vertex.op)
+def describe(vertex: Vertex) -> VertexEvent:
+    """What a definition tells of a vertex."""
     group = vertex.meta.progress_group
-    return {
-        "name": name,
-        "inputs": tuple(dict.fromkeys([edge.vertex.digest for edge in vertex.inputs]))
-        if vertex.inputs
-        else (),
-        "kind": kind_of(vertex.op),
-        "ranges": tuple([r for location in vertex.locations for r in location.ranges])
-        if vertex.locations
-        else (),
-        "progress_group": group.id if group is not None else "",
-    }
+    return VertexEvent(
+        vertex.digest,
+        vertex.meta.name or name_of(vertex.op),
+        tuple(dict.fromkeys([edge.vertex.digest for edge in vertex.inputs])) if vertex.inputs else (),
+        kind_of(vertex.op),
+        ranges=tuple([r for location in vertex.locations for r in location.ranges]) if vertex.locations else (),
+        progress_group=group.id if group is not None else "",
+    )

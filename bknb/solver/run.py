@@ -90,7 +90,7 @@ class Runner:
 
     async def _follow(self, active: ActiveVertex, twin: ActiveVertex, deps: Deps) -> None:
         board.decide(active, Phase.EXECUTE, "merged", twin.vertex.digest)
-        active.below[twin] = None
+        active.below += (twin,)
         for job in active.jobs:
             job.hold(twin)
         board.begin(active)

@@ -109,7 +109,7 @@ class Solver:
             emit: takes the events.
             ignore_cache: run all vertices although the cache has them, or those with these digests.
             parallelism: how many steps of this job may run at once; None for no limit.
-            describe: gives the fields of a vertex's events that are known beforehand.
+            describe: gives what is known of a vertex beforehand.
             cache_from: other caches, asked in this order for what the local one does not have.
         """
         return Job(
@@ -132,7 +132,7 @@ class Solver:
                     raise DefinitionError(
                         f"{nested.status.note or nested.vertex!r}: its nested build would wait for itself"
                     )
-                nested.below[target.vertex] = None
+                nested.below += (target.vertex,)
         with Waits() as waits:
             pending = [edge for edge in targets if not edge.done]
             for edge in pending:
@@ -167,16 +167,18 @@ class Solver:
                 self._import(active, imports)
         hits = sweep(active for _, active in pairs.values())
         sizes = self._sizes([edge.records[0].result for edge in hits]) if hits else {}
+        now = time.time()
         for edge in hits:
-            board.mark_hit(edge)
+            board.mark_hit(edge, now)
             board.mark_size(edge.vertex, sizes)
         for job, active in new:
             job.show(active)
             for event in active.status.replay():
                 job.receive(active, event)
-            hit = next((edge for edge in active.edges.values() if edge.records), None)
-            if hit is not None:
-                job.decide(active, Phase.KEY, "hit", board.taken(hit.records[0]))
+            for edge in active.edges.values():
+                if edge.records:
+                    job.decide(active, Phase.KEY, "hit", board.taken(edge.records[0]))
+                    break
         return targets
 
     def _propagate(self, active: ActiveVertex, *numbers: int) -> None:

@@ -84,12 +84,13 @@ def update(edge: ActiveEdge, numbers: Sequence[int] | None = None) -> bool:
         return changed
     keys, closed, known = edge.keys, edge.closed, bool(edge.records)
     if not active.inputs:
-        edge.keys = frozenset([root_key(digest, edge.index) for digest in active.digests])
+        index = edge.index
+        edge.keys = frozenset([root_key(digest, index) for digest in active.digests])
         edge.closed = active.mapped
     else:
         for number in range(len(active.inputs)) if numbers is None else numbers:
             _look(edge, store, number)
-        edge.keys = NOTHING if edge.empty else frozenset.intersection(*edge.found)
+        edge.keys = NOTHING if edge.empty else edge.found[0].intersection(*edge.found[1:])
         edge.closed = edge.dead > 0 or not edge.opens
     edge.records = _records(active, edge.keys) if edge.keys else ()
     edge.closed = edge.closed or bool(edge.records)

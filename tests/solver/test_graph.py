@@ -42,7 +42,7 @@ def test_who_waits_for_whom(store: SqliteCacheStore) -> None:
     found = graph.load([edges["top"], edges["other"]], lambda vertex: False)
     top, s, other = (found[edges[name].vertex.digest][1] for name in ("top", "s", "other"))
     assert reaches(top, s) and not reaches(s, top) and not reaches(top, other)
-    s.below[other] = None
+    s.below += (other,)
     assert reaches(top, other)
 
 
