@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bknb.digest import Digest
 from bknb.errors import SnapshotError
@@ -74,6 +74,15 @@ class Record:
     size: int | None = None
 
 
+class Part(NamedTuple):
+    """What is asked of a record on which another stands; `kind` is "" where there is none."""
+
+    id: str
+    kind: str
+    snapshot: str
+    chain: str | None
+
+
 def new_id() -> str:
     """A record's id, without meaning."""
     return secrets.token_hex(13)[1:]
@@ -107,9 +116,17 @@ class RecordTable:
             raise SnapshotError("a result that is needed was removed from the store: build again")
         return record
 
-    def find_each(self, ids: Iterable[str]) -> list[Record]:
-        """The records of some ids, of those that are there."""
-        return self._select("id IN (SELECT value FROM json_each(?))", json.dumps(list(ids)))
+    def parts(self, id: str) -> list[Part]:
+        """A record and, where it is lazy, the records that it is made of, down to those that have a snapshot."""
+        rows = self._db.execute(
+            "WITH RECURSIVE part(id) AS ("
+            " SELECT ?"
+            " UNION SELECT parent.value FROM part JOIN record USING(id), json_each(record.parents) AS parent"
+            " WHERE record.snapshot = '' AND parent.value IS NOT NULL)"
+            " SELECT part.id, record.kind, record.snapshot, record.chain FROM part LEFT JOIN record USING(id)",
+            (id,),
+        )
+        return [Part(id, kind or "", snapshot or "", chain) for id, kind, snapshot, chain in rows]
 
     def by_chain(self, chain: str) -> Record | None:
         """The record of an image's layers."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Final
 
 from bknb.cache import several
 from bknb.cache.chain import chain_id, layer_chain
@@ -35,6 +36,8 @@ from bknb.protocols import (
     Snapshotter,
 )
 
+_REMEMBERED: Final = 100_000
+
 
 class DiskRefStore:
     """A `protocols.RefStore`. All calls come from one event loop.
@@ -54,6 +57,7 @@ class DiskRefStore:
         self._counts: dict[str, int] = {}
         self._touched: dict[str, float] = {}
         self._letting_go: set[str] = set()
+        self._sizes: dict[str, int] = {}  # for display: what is said of a size is not taken back
 
     @classmethod
     async def open(
@@ -152,8 +156,14 @@ class DiskRefStore:
 
     def sizes(self, ids: Collection[str]) -> dict[str, int]:
         """`size` of several records, of those that are there."""
-        known = self.records.sizes(ids)
-        return {id: self.size(id) if size is None else size for id, size in known.items()}
+        known = self._sizes
+        unknown = [id for id in ids if id not in known]
+        found = self.records.sizes(unknown) if unknown else {}
+        if len(known) > _REMEMBERED:
+            known.clear()
+        known.update((id, size) for id, size in found.items() if size is not None)
+        later = {id: self.size(id) for id, size in found.items() if size is None}  # a lazy one may grow yet
+        return {id: known[id] for id in ids if id in known} | later
 
     # --- making records ---
 
@@ -188,23 +198,14 @@ class DiskRefStore:
         return record is not None and await self._is_there(record)
 
     async def _is_there(self, record: Record) -> bool:
-        """Whether a record can still become files: what is lazy asks for its parents, generation by generation."""
-        todo, seen = [record], {record.id}
+        """Whether a record can still become files: what is lazy is asked for what it is made of."""
         snapshots: set[str] = set()
-        while todo:
-            wanted: dict[str, None] = {}
-            for record in todo:
-                if record.snapshot:
-                    snapshots.add(record.snapshot)
-                elif record.kind == "layer" and not (record.chain and self._can_fetch(record.id)):
+        with no_collection():
+            for part in self.records.parts(record.id):
+                if part.snapshot:
+                    snapshots.add(part.snapshot)
+                elif part.kind == "" or (part.kind == "layer" and not (part.chain and self._can_fetch(part.id))):
                     return False
-                else:
-                    wanted.update((each, None) for each in record.parents if each is not None and each not in seen)
-            seen.update(wanted)
-            with no_collection():
-                todo = self.records.find_each(wanted) if wanted else []
-            if len(todo) < len(wanted):
-                return False
         return not snapshots or await self.snapshots.are_there(snapshots)
 
     def _can_fetch(self, id: str) -> bool:

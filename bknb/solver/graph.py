@@ -8,8 +8,10 @@ as what stands on a cached one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from bknb.digest import Digest
 from bknb.errors import DefinitionError, StepError
@@ -30,7 +32,7 @@ OPEN, FOUND = 1, 2
 """Bits of `ActiveEdge.state`."""
 
 
-class ActiveEdge:
+class ActiveEdge(Struct, eq=False):
     """One output of an active vertex.
 
     Attributes:
@@ -44,28 +46,26 @@ class ActiveEdge:
         done: it is realised: `ref` is its result (None is scratch), `result_keys` the keys of that result.
     """
 
-    __slots__ = (
-        "by_content", "closed", "dead", "done", "empty", "found", "index", "keys", "opens", "records",
-        "ref", "result_keys", "solving", "state", "vertex",
-    )  # fmt: skip
+    vertex: ActiveVertex
+    index: int
+    keys: frozenset[str] = NOTHING
+    records: tuple[CacheRecord, ...] = ()
+    by_content: frozenset[str] = NOTHING
+    found: list[frozenset[str]] = []
+    state: list[int] = []
+    opens: int = 0
+    empty: int = 0
+    dead: int = 0
+    closed: bool = False
+    done: bool = False
+    ref: Ref | None = None
+    result_keys: tuple[str, ...] = ()
+    solving: Flight[None] | None = None
 
-    def __init__(self, vertex: ActiveVertex, index: int) -> None:
-        self.vertex = vertex
-        self.index = index
-        self.keys: frozenset[str] = frozenset()
-        self.by_content: frozenset[str] = frozenset()
-        self.records: tuple[CacheRecord, ...] = ()
-        count = len(vertex.inputs)
-        self.found: list[frozenset[str]] = [NOTHING] * count
-        self.state: list[int] = [OPEN] * count
-        self.opens = self.empty = count
-        self.dead = 0
-        self.closed = False
-        self.done = False
-        self.ref: Ref | None = None
-        self.result_keys: tuple[str, ...] = ()
-        self.solving: Flight[None] | None = None
-
+    def __post_init__(self) -> None:
+        if count := len(self.vertex.inputs):
+            self.found, self.state = [NOTHING] * count, [OPEN] * count
+            self.opens = self.empty = count
 
     def finish(self, ref: Ref | None, keys: tuple[str, ...]) -> None:
         """It is realised; whoever only waited for that is told."""
@@ -77,7 +77,7 @@ class ActiveEdge:
                     above.realised(number)
 
 
-class ActiveVertex:
+class ActiveVertex(Struct, eq=False):
     """One vertex that some job wants.
 
     Attributes:
@@ -98,45 +98,45 @@ class ActiveVertex:
         broken: errors that hold Refs, to be released with it.
     """
 
-    __slots__ = (
-        "below", "broken", "cache", "consumers", "content", "digests", "edges", "forced", "ignore_cache", "imports",
-        "inputs", "jobs", "map", "mapped", "maps", "mapping", "operation", "outputs", "rank", "ready", "realising", "running",
-        "status", "unready", "vertex",
-    )  # fmt: skip
+    vertex: Vertex
+    forced: str
+    inputs: tuple[ActiveEdge, ...]
+    operation: Operation
+    ignore_cache: bool
+    status: Status
+    cache: CacheStore
+    imports: tuple[Import, ...] = ()
+    consumers: dict[ActiveVertex, list[int]] = {}
+    rank: int = 1
+    map: CacheMap | None = None
+    digests: tuple[Digest, ...] = ()
+    mapped: bool = False
+    maps: AsyncIterator[CacheMap] | None = None
+    content: list[str | None] = []
+    ready: list[bool] = []
+    unready: int = 0
+    edges: dict[int, ActiveEdge] = {}
+    jobs: dict[Job, None] = {}
+    below: tuple[ActiveVertex, ...] = ()
+    broken: tuple[StepError, ...] = ()
+    outputs: tuple[Ref | None, ...] | None = None
+    mapping: Flight[None] | None = None
+    running: Flight[None] | None = None
+    realising: list[Flight[None] | None] = []
 
-    def __init__(
-        self, vertex: Vertex, forced: str, inputs: tuple[ActiveEdge, ...], operation: Operation,
-        ignore_cache: bool, status: Status, cache: CacheStore,
-    ) -> None:  # fmt: skip
-        self.vertex = vertex
-        self.forced = forced
-        self.inputs = inputs
-        self.operation = operation
-        self.ignore_cache = ignore_cache
-        self.status = status
-        self.cache = cache
-        self.imports: tuple[Import, ...] = ()
-        self.consumers: dict[ActiveVertex, list[int]] = {}
-        self.rank: int = 1 + max([edge.vertex.rank for edge in inputs]) if inputs else 1
-        self.map: CacheMap | None = None
-        self.digests: tuple[Digest, ...] = ()
-        self.mapped = False
-        self.maps: AsyncIterator[CacheMap] | None = None
-        count = len(inputs)
-        self.content: list[str | None] = [None] * count
-        self.ready: list[bool] = [False] * count
-        self.unready = count
-        self.edges: dict[int, ActiveEdge] = {}
-        self.jobs: dict[Job, None] = {}
-        self.below: tuple[ActiveVertex, ...] = ()
-        self.broken: tuple[StepError, ...] = ()
-        self.outputs: tuple[Ref | None, ...] | None = None
-        self.mapping: Flight[None] | None = None
-        self.running: Flight[None] | None = None
-        self.realising: list[Flight[None] | None] = [None] * count
-        if operation.cache_map is not None:
-            self.set_map(operation.cache_map)
+    def __post_init__(self) -> None:
+        if count := len(self.inputs):
+            self.rank = 1 + max([edge.vertex.rank for edge in self.inputs])
+            self.content, self.ready, self.realising = [None] * count, [False] * count, [None] * count
+            self.unready = count
+        if self.operation.cache_map is not None:
+            self.set_map(self.operation.cache_map)
             self.mapped = True
+
+    @property
+    def identity(self) -> Identity:
+        """What it is told apart by."""
+        return self.vertex.digest + self.forced if self.forced else self.vertex.digest
 
     def set_map(self, cache_map: CacheMap) -> None:
         """Take a cache map; a source may be given several.
@@ -177,17 +177,17 @@ class ActiveVertex:
 
     def take_refs(self) -> list[Ref]:
         """Every Ref that it holds, to be released by the caller."""
-        refs = [*(self.outputs or ())]
+        refs = [ref for ref in self.outputs if ref is not None] if self.outputs is not None else []
         for edge in self.edges.values():
-            if self.outputs is None or edge.ref not in self.outputs:
+            if edge.ref is not None and edge.ref not in refs:
                 refs.append(edge.ref)
             edge.ref, edge.done = None, False
         for error in self.broken:
-            refs += [*error.inputs, *error.outputs]
+            refs += [ref for ref in (*error.inputs, *error.outputs) if ref is not None]
         self.outputs = None
         self.broken = ()
         self.edges.clear()  # they name each other: without this the collector would have to find them
-        return [ref for ref in refs if ref is not None]
+        return refs
 
     def __repr__(self) -> str:
         return f"<Active {self.vertex!r}>"
@@ -204,10 +204,11 @@ def topological(edges: Iterable[Edge]) -> Iterator[Vertex]:
             yield vertex
         elif vertex.digest not in seen:
             seen.add(vertex.digest)
-            stack.append((vertex, True))
-            stack += [
-                (edge.vertex, False) for edge in reversed(vertex.inputs) if edge.vertex.digest not in seen
-            ]
+            if vertex.inputs:
+                stack.append((vertex, True))
+                stack += [(edge.vertex, False) for edge in vertex.inputs[::-1] if edge.vertex.digest not in seen]
+            else:
+                yield vertex
 
 
 class ActiveGraph:
@@ -236,27 +237,23 @@ class ActiveGraph:
         Raises:
             DefinitionError: an op that the worker does not know.
         """
-        found: dict[Digest, ActiveVertex] = {}
         pairs: dict[Digest, tuple[Vertex, ActiveVertex]] = {}
         try:
             for vertex in topological(edges):
-                active = found[vertex.digest] = self._load(vertex, found, ignores(vertex))
-                pairs[vertex.digest] = (vertex, active)
+                pairs[vertex.digest] = (vertex, self._load(vertex, pairs, ignores(vertex)))
         except BaseException:
-            for active in reversed(list(found.values())):
+            for _, active in reversed(list(pairs.values())):
                 if not active.jobs:
                     self.drop(active)
             raise
         return pairs
 
-    def _load(self, vertex: Vertex, found: dict[Digest, ActiveVertex], ignore: bool) -> ActiveVertex:
-        given = [found[edge.vertex.digest] for edge in vertex.inputs]
-        below = {each.forced for each in given if each.forced}
-        if ignore:
-            below.add(vertex.digest)
-        forced = Digest.of_text("\0".join(sorted(below))) if below else ""
-        identity = vertex.digest + forced
-        active = self._active.get(identity)
+    def _load(
+        self, vertex: Vertex, pairs: Mapping[Digest, tuple[Vertex, ActiveVertex]], ignore: bool
+    ) -> ActiveVertex:
+        given = [pairs[edge.vertex.digest][1] for edge in vertex.inputs]
+        forced = _forced(vertex, given, ignore)
+        active = self._active.get(vertex.digest + forced if forced else vertex.digest)
         if active is None and not forced:
             # Somebody has this step run anew at the moment: as good as what is cached, and never older.
             active = self._forced.get(vertex.digest)
@@ -264,7 +261,7 @@ class ActiveGraph:
             inputs = tuple([each.edge(edge.index) for each, edge in zip(given, vertex.inputs, strict=True)])
             operation = self._resolve(vertex)
             active = ActiveVertex(vertex, forced, inputs, operation, ignore, self._status(), self._cache)
-            self._active[identity] = active
+            self._active[active.identity] = active
             for number, each in enumerate(given):
                 each.consumers.setdefault(active, []).append(number)
             if forced:
@@ -273,7 +270,7 @@ class ActiveGraph:
 
     def drop(self, active: ActiveVertex) -> None:
         """Nobody wants it any more."""
-        self._active.pop(active.vertex.digest + active.forced, None)
+        self._active.pop(active.identity, None)
         if self._forced.get(active.vertex.digest) is active:
             del self._forced[active.vertex.digest]
         for edge in active.inputs:
@@ -286,6 +283,14 @@ class ActiveGraph:
 
     def __len__(self) -> int:
         return len(self._active)
+
+
+def _forced(vertex: Vertex, given: Iterable[ActiveVertex], ignore: bool) -> str:
+    """`ActiveVertex.forced` of a vertex on top of these."""
+    below = {each.forced for each in given if each.forced}
+    if ignore:
+        below.add(vertex.digest)
+    return Digest.of_text("\0".join(sorted(below))) if below else ""
 
 
 def reaches(start: ActiveVertex, goal: ActiveVertex) -> bool:
@@ -301,45 +306,3 @@ def reaches(start: ActiveVertex, goal: ActiveVertex) -> bool:
                 seen.add(other)
                 stack.append(other)
     return False
-
-
-class RunningIndex:
-    """Which active vertex runs, or has run, what a cache key names (solver/index.go)."""
-
-    def __init__(self) -> None:
-        self._links: dict[tuple[str, int, str, str], dict[ActiveVertex, None]] = {}
-        self._of: dict[ActiveVertex, list[tuple[str, int, str, str]]] = {}
-
-    def find(self, digest: str, deps: list[list[tuple[str, str]]]) -> list[ActiveVertex]:
-        """Those that every input leads to, the oldest first."""
-        common: list[ActiveVertex] | None = None
-        for links in _index_links(digest, deps):
-            reached: dict[ActiveVertex, None] = {}
-            for link in links:
-                reached |= self._links.get(link, {})
-            common = list(reached) if common is None else [active for active in common if active in reached]
-            if not common:
-                return []
-        return common or []
-
-    def add(self, active: ActiveVertex, digest: str, deps: list[list[tuple[str, str]]]) -> None:
-        """This one runs it now."""
-        for links in _index_links(digest, deps):
-            for link in links:
-                self._links.setdefault(link, {})[active] = None
-                self._of.setdefault(active, []).append(link)
-
-    def remove(self, active: ActiveVertex) -> None:
-        """It failed, was cancelled, or nobody wants it any more."""
-        for link in self._of.pop(active, ()):
-            users = self._links.get(link)
-            if users is not None:
-                users.pop(active, None)
-                if not users:
-                    del self._links[link]
-
-
-def _index_links(digest: str, deps: list[list[tuple[str, str]]]) -> list[list[tuple[str, int, str, str]]]:
-    if not deps:
-        return [[("", 0, digest, "")]]
-    return [[(key, index, digest, selector) for key, selector in pairs] for index, pairs in enumerate(deps)]

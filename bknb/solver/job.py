@@ -193,13 +193,12 @@ class Job:
         if active in self.graph:
             return False
         self.graph[active] = self.describe(vertex)
-        self.hold(active)
+        self.held[active] = active.jobs[self] = None
         return True
 
     def hold(self, active: ActiveVertex) -> None:
         """Let it live for as long as this job does."""
-        self.held[active] = None
-        active.jobs[self] = None
+        self.held[active] = active.jobs[self] = None
 
     def show(self, active: ActiveVertex) -> None:
         """Emit a vertex as it is now."""

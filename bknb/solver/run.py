@@ -14,7 +14,8 @@ from bknb.flight import Flight, Waits
 from bknb.llb.ops import ExecOp, FileOp, SourceOp
 from bknb.protocols import CacheStore, Limiter
 from bknb.solver import board
-from bknb.solver.graph import ActiveEdge, ActiveVertex, RunningIndex, reaches
+from bknb.solver.graph import ActiveEdge, ActiveVertex, reaches
+from bknb.solver.index import RunningIndex
 from bknb.solver.job import StepJob, own_error
 
 if TYPE_CHECKING:

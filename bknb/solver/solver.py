@@ -160,7 +160,7 @@ class Solver:
         pairs = self._graph.load(edges, jobs[0].ignores)
         targets = [pairs[edge.vertex.digest][1].edge(edge.index) for edge in edges]
         new = [
-            (job, active) for vertex, active in pairs.values() for job in jobs if job.attach(vertex, active)
+            (job, active) for job in jobs for vertex, active in pairs.values() if job.attach(vertex, active)
         ]
         if imports := [each for job in jobs for each in job.imports]:
             for _, active in pairs.values():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from bknb.errors import DefinitionError, UnsupportedError
 from bknb.llb import Definition
@@ -21,8 +22,7 @@ LIMIT = 16 << 20
 """Largest nested definition in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class BuildOperation:
+class BuildOperation(Struct, frozen=True, eq=False):
     """Builds what its input says."""
 
     vertex: Vertex

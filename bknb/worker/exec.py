@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from bknb.errors import ExitError, UnsupportedError
 from bknb.events import LogEvent, ResourceEvent
 from bknb.llb.ops import ExecOp, Meta, NetMode, ProxyEnv, SecurityMode
@@ -23,8 +25,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """util/system/path.go"""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecOperation:
+class ExecOperation(Struct, frozen=True, eq=False):
     """Runs the process of one vertex."""
 
     vertex: Vertex

@@ -15,6 +15,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from bknb.errors import DefinitionError
 from bknb.llb.names import ACTION_NAMES
 from bknb.llb.ops import (
@@ -40,8 +42,7 @@ SMALL = 1 << 18
 """Bytes of files that an operation may write to be made together with others."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileOperation:
+class FileOperation(Struct, frozen=True, eq=False):
     """Performs the actions of one vertex."""
 
     vertex: Vertex

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from bknb.errors import DefinitionError
 from bknb.llb.ops import DiffOp, MergeOp, PassthroughOp
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from bknb.worker.worker import LocalWorker
 
 
-@dataclass(frozen=True, slots=True)
-class LayeringOperation:
+class LayeringOperation(Struct, frozen=True, eq=False):
     """Lays results over each other, takes them apart, or hands them on."""
 
     vertex: Vertex

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from bknb import keys
 from bknb.digest import Digest
@@ -40,8 +42,7 @@ class Source(Protocol):
         """Its files."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceOperation:
+class SourceOperation(Struct, frozen=True, eq=False):
     """A vertex that brings something from outside."""
 
     vertex: Vertex
@@ -59,6 +60,16 @@ class SourceOperation:
     async def exec(self, job: Job, inputs: Sequence[Ref | None]) -> Sequence[Ref | None]:
         """Its files, as the one output."""
         return (await self.source.snapshot(self.vertex, job),)
+
+
+_OPERATIONS: Mapping[type[ops.Op], Callable[..., Operation]] = {
+    ops.ExecOp: ExecOperation,
+    ops.FileOp: FileOperation,
+    ops.MergeOp: LayeringOperation,
+    ops.DiffOp: LayeringOperation,
+    ops.PassthroughOp: LayeringOperation,
+    ops.BuildOp: BuildOperation,
+}
 
 
 class LocalWorker:
@@ -94,24 +105,18 @@ class LocalWorker:
         Raises:
             DefinitionError: an op or a source that is not known.
         """
-        match vertex.op:
-            case ops.SourceOp(identifier):
-                source = self._sources.get(identifier.partition("://")[0])
-                if source is None:
-                    raise UnsupportedError(
-                        f"sources like {identifier[:80]} are not there yet: images and local folders are"
-                    )
-                return SourceOperation(vertex, source)
-            case ops.ExecOp() as op:
-                return ExecOperation(vertex, op, self._cache_map(vertex), self)
-            case ops.FileOp() as op:
-                return FileOperation(vertex, op, self._cache_map(vertex), self)
-            case ops.MergeOp() | ops.DiffOp() | ops.PassthroughOp() as op:
-                return LayeringOperation(vertex, op, self._cache_map(vertex), self)
-            case ops.BuildOp() as op:
-                return BuildOperation(vertex, op, self._cache_map(vertex), self)
-            case _:
-                raise DefinitionError(f"unknown op {type(vertex.op).__name__}", vertex.digest)
+        op = vertex.op
+        if isinstance(op, ops.SourceOp):
+            source = self._sources.get(op.identifier.partition("://")[0])
+            if source is None:
+                raise UnsupportedError(
+                    f"sources like {op.identifier[:80]} are not there yet: images and local folders are"
+                )
+            return SourceOperation(vertex, source)
+        operation = _OPERATIONS.get(type(op))
+        if operation is None:
+            raise DefinitionError(f"unknown op {type(op).__name__}", vertex.digest)
+        return operation(vertex, op, self._cache_map(vertex), self)
 
     async def load(self, result: str) -> Ref | None:
         """The Ref that a cache record names, or None if it is gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bknb.cache.store import SqliteCacheStore
-from bknb.solver.graph import ActiveGraph, RunningIndex, reaches, topological
+from bknb.solver.graph import ActiveGraph, reaches, topological
 from bknb.solver.job import Slots, Status
 from tests.fakes import FakeWorker, World, parse
 
@@ -44,22 +44,6 @@ def test_who_waits_for_whom(store: SqliteCacheStore) -> None:
     assert reaches(top, s) and not reaches(s, top) and not reaches(top, other)
     s.below += (other,)
     assert reaches(top, other)
-
-
-def test_running_index(store: SqliteCacheStore) -> None:
-    """A twin is one that every input leads to."""
-    graph = ActiveGraph(FakeWorker(World()).resolve, Status, store)
-    found = graph.load([parse(DIAMOND)["top"]], lambda vertex: False)
-    one, two = [active for _, active in found.values()][:2]
-    index = RunningIndex()
-    index.add(one, "d", [[("k1", ""), ("c", "")], [("k2", "")]])
-    assert index.find("d", [[("other", ""), ("c", "")], [("k2", "")]]) == [one]
-    assert index.find("d", [[("c", "")], [("k3", "")]]) == []
-    assert index.find("x", [[("c", "")], [("k2", "")]]) == []
-    index.add(two, "source", [])
-    assert index.find("source", []) == [two]
-    index.remove(one)
-    assert index.find("d", [[("c", "")], [("k2", "")]]) == []
 
 
 async def test_slots() -> None:
