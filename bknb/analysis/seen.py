@@ -110,6 +110,12 @@ class Seen:
         found = [one.value for one in self.variables.get(name, ()) if one.value is not None]
         return given if given is not None else found[-1] if found else None
 
+    def next_stage(self, line: int) -> int:
+        """The line of the first FROM below a line; the one after the last line where there is none."""
+        stages = parse("\n".join(self.source)).stages
+        lines = (stage.head.start_line for stage in stages)
+        return next((found for found in lines if found > line), len(self.source) + 1)
+
 
 NOTHING: Final = Seen("", ())
 """What a first build is compared with."""

@@ -22,6 +22,8 @@ _IGNORABLE = (
     ".mypy_cache",
     ".pytest_cache",
 )
+_OF_THE_BUILD = ("Dockerfile", ".dockerignore")
+"""At the top of a context a COPY of the whole has them, and few want that."""
 _ATTRIBUTES = {
     Kind.FILE_MODE: "mode",
     Kind.FILE_OWNER: "owner",
@@ -35,9 +37,9 @@ def phrase(cause: Cause) -> str:
     subject, was, now = _cut(cause.subject), _cut(cause.before), _cut(cause.after)
     match cause.kind:
         case Kind.FILE_ADDED:
-            return f"{subject} was added"
+            return f"{subject} is not left out by {was} any more" if was else f"{subject} was added"
         case Kind.FILE_REMOVED:
-            return f"{subject} was removed"
+            return f"{subject} is left out by {now} now" if now else f"{subject} was removed"
         case Kind.FILE_CONTENT:
             return f"{subject} changed{counted(cause)}"
         case Kind.FILE_MODE | Kind.FILE_OWNER | Kind.FILE_LINK | Kind.FILE_XATTR:
@@ -45,7 +47,8 @@ def phrase(cause: Cause) -> str:
         case Kind.FILES:
             return f"files that {subject} reads changed"
         case Kind.INSTRUCTION:
-            return f"{subject} was edited"
+            alike = cause.before.split() == cause.after.split()
+            return f"{subject} was edited{' (spaces only)' if alike else ''}"
         case Kind.NEW:
             return f"{subject} is new"
         case Kind.REMOVED:
@@ -167,7 +170,12 @@ def hint(cause: Cause, explanation: Explanation, after: Seen) -> str:
         ):
             return ""
         return next(
-            (f"put {name} in .dockerignore" for name in _IGNORABLE if name in cause.subject.split("/")), ""
+            (
+                f"put {name} in .dockerignore"
+                for name in (*_IGNORABLE, *_OF_THE_BUILD)
+                if name == cause.subject or (name in _IGNORABLE and name in cause.subject.split("/"))
+            ),
+            "",
         )
     if cause.kind is Kind.ARG:
         return _lower_arg(cause, explanation, after)
@@ -185,21 +193,19 @@ def hint(cause: Cause, explanation: Explanation, after: Seen) -> str:
 def _lower_arg(cause: Cause, explanation: Explanation, after: Seen) -> str:
     """An ARG that stands above steps that do not name it makes them run: below the last of them it would not."""
     name = cause.subject
-    places = sorted(
-        (after.lines[one.step.digest], uses(after.text(one.step), name))
+    ran = sorted(
+        after.lines[one.step.digest]
         for one in explanation.made_run(cause)
         if cause in one.own and one.step.digest in after.lines
     )
-    first = next((at for at, (_, named) in enumerate(places) if named), 0)
-    if not first:
+    places = [one.line for one in after.variables.get(name, ()) if one.word == "ARG"]
+    declared = max((line for line in places if ran and line < ran[0][0]), default=0)
+    below = range(declared + 1, after.next_stage(declared))
+    needed = [number for number in below if uses(after.source[number - 1], name)]
+    if not declared or not needed:
         return ""
-    lowest = places[first - 1][0][1]
-    above = [
-        one.line for one in after.variables.get(name, ()) if one.word == "ARG" and one.line < places[0][0][0]
-    ]
-    if not above or any(uses(line, name) for line in after.source[above[-1] : lowest]):
-        return ""  # what stands between needs it where it is
-    return f"move ARG {name} (line {above[-1]}) below line {lowest}"
+    lowest = max((last for _, last in ran if last < needed[0]), default=0)
+    return f"move ARG {name} (line {declared}) below line {lowest}" if lowest else ""
 
 
 def text(explanation: Explanation) -> str:

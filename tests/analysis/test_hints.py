@@ -63,6 +63,9 @@ async def test_only_the_context_has_a_dockerignore(tmp_path: Path) -> None:
         (Cause(Kind.FILE_CONTENT, "a/.git/index"), "put .git in .dockerignore"),
         (Cause(Kind.FILE_ADDED, "node_modules/x/y.js"), "put node_modules in .dockerignore"),
         (Cause(Kind.FILE_CONTENT, "src/git.py"), ""),
+        (Cause(Kind.FILE_CONTENT, "Dockerfile"), "put Dockerfile in .dockerignore"),
+        (Cause(Kind.FILE_ADDED, ".dockerignore"), "put .dockerignore in .dockerignore"),
+        (Cause(Kind.FILE_CONTENT, "docs/Dockerfile"), ""),
         (Cause(Kind.IMAGE_MOVED, "a:1", "sha256:b", "sha256:c"), "FROM a:1@sha256:c stays what it is"),
         (Cause(Kind.GIT_COMMIT, "h/r.git#main", "0a", "1b"), "h/r.git#1b stays what it is"),
         (Cause(Kind.HTTP_BODY, "https://h/x", "sha256:b", "sha256:c"), "ADD --checksum=sha256:c says which bytes are meant"),
@@ -73,3 +76,9 @@ async def test_only_the_context_has_a_dockerignore(tmp_path: Path) -> None:
 def test_hints_are_made_from_the_kind(cause: Cause, said: str) -> None:
     """Some kinds have one, with the values of the cause in it."""
     assert hint(cause, Explanation("", ""), NOTHING) == said
+
+
+async def test_an_argument_of_a_label_goes_below_every_step(tmp_path: Path) -> None:
+    """What first names it does no work of its own: all steps above that may stay; those of other stages do not count."""
+    text = "FROM base AS a\nARG SHA=1\nRUN one\nRUN two\nLABEL sha=$SHA\nFROM base\nCOPY --from=a /x /x\nRUN three $SHA\n"
+    assert await hints(tmp_path, text, SHA="2") == ["move ARG SHA (line 2) below line 4"]
