@@ -16,8 +16,9 @@ from bknb.llb.vertex import Vertex
 from bknb.platforms import Platform
 
 ENV: Final = "Exec.meta.env"
+ARGS: Final = "Exec.meta.args"
 _NAMES: Final = {
-    "Exec.meta.args": "command", "Exec.meta.cwd": "WORKDIR", "Exec.meta.user": "USER", "Actions.owner": "USER",
+    ARGS: "command", "Exec.meta.cwd": "WORKDIR", "Exec.meta.user": "USER", "Actions.owner": "USER",
 }  # fmt: skip
 _SOME: Final = Platform("linux", "amd64")
 LONGEST: Final = 200

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from graphlib import CycleError, TopologicalSorter
 
 from bknb.analysis.causes import Cause, Explanation, Kind, StepReason, counts
-from bknb.analysis.changes import ENV, Change, changes, named, shown, variables
+from bknb.analysis.changes import ARGS, ENV, Change, changes, named, shown, variables
 from bknb.analysis.files import file_causes
 from bknb.analysis.seen import Seen, uses
 from bknb.analysis.sources import platform_cause, source_causes
@@ -170,7 +170,12 @@ class _Comparison:
             below = self._known[was]
             if was in self.paired:
                 found.append(
-                    Cause(Kind.FIELD, "the step before", _label(below), _label(self.reasons[now].step))
+                    Cause(
+                        Kind.FIELD,
+                        f"the step before {_label(step)}",
+                        _label(below),
+                        _label(self.reasons[now].step),
+                    )
                 )
             else:
                 found.append(Cause(Kind.REMOVED, _label(below)))
@@ -207,7 +212,8 @@ class _Comparison:
             else:
                 rest.append(change)
         texts = self.before.text(old), self.after.text(step)
-        if rest and _words(texts[0]) != _words(texts[1]):
+        spaces = texts[0] != texts[1] and any(map(_other_command, rest))
+        if rest and (spaces or _words(texts[0]) != _words(texts[1])):
             own.append(Cause(Kind.INSTRUCTION, _label(step), *texts))
         elif rest:
             own += self._hidden(texts[1], rest, (*passed, *own), based)
@@ -231,10 +237,7 @@ class _Comparison:
             return []
         if self.before.frontend != self.after.frontend:
             return [Cause(Kind.FRONTEND, "", self.before.frontend, self.after.frontend)]
-        return [
-            Cause(Kind.FIELD, named(change.path), shown(change.before), shown(change.after))
-            for change in rest
-        ]
+        return [_field(change) for change in rest]
 
     def _variable(self, name: str, before: str, after: str) -> Cause:
         places = self.after.variables.get(name, ()) or self.before.variables.get(name, ())
@@ -295,6 +298,18 @@ def _ordered(steps: Iterable[StepRecord]) -> list[StepRecord]:
         return [known[digest] for digest in sorter.static_order() if digest in known]
     except CycleError:
         return list(known.values())
+
+
+def _field(change: Change) -> Cause:
+    """A part of an op that no text shows; of a command that is what it was, the shell that it is given to."""
+    if change.path == ARGS and not _other_command(change):
+        return Cause(Kind.FIELD, "SHELL", shown(change.before[:-1]), shown(change.after[:-1]))
+    return Cause(Kind.FIELD, named(change.path), shown(change.before), shown(change.after))
+
+
+def _other_command(change: Change) -> bool:
+    """Whether what a shell is given differs, be it in its spaces only."""
+    return change.path == ARGS and (change.before or [])[-1:] != (change.after or [])[-1:]
 
 
 def _same_key(old: StepRecord, step: StepRecord) -> bool:

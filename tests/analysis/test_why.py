@@ -16,7 +16,8 @@ from bknb.analysis.seen import uses, variables
 from bknb.analysis.words import phrase, reason, sentence, text
 from bknb.cache.listing import ListedFile, Listing
 from bknb.digest import Digest
-from bknb.events import BuildEvent, DecisionEvent, Event, Phase
+from bknb.errors import Range
+from bknb.events import BuildEvent, DecisionEvent, Event, Phase, VertexEvent
 from bknb.llb.marshal import vertex as make
 from bknb.llb.marshal import walk
 from bknb.llb.ops import ExecOp, SourceOp
@@ -36,6 +37,24 @@ def chain(*commands: str, base: str = "busybox", platform: str = "linux/amd64", 
     edge = state.edge(platform=platform)
     assert edge is not None
     return list(walk(edge.vertex))
+
+
+def shell(program: str, *commands: str) -> list[Vertex]:
+    """An image and the commands of a shell on each other, inputs first."""
+    state: llb.State = llb.image("busybox")
+    for command in commands:
+        state = state.run([program, "-c", command])
+    edge = state.edge(platform="linux/amd64")
+    assert edge is not None
+    return list(walk(edge.vertex))
+
+
+def lined(vertices: Sequence[Vertex]) -> list[Event]:
+    """Each vertex has a line of its own, the image the first."""
+    return [
+        VertexEvent(vertex.digest, "", ranges=(Range(number, 0, number, 0),))
+        for number, vertex in enumerate(vertices, 1)
+    ]
 
 
 def seen(
@@ -173,6 +192,26 @@ def test_another_frontend() -> None:
     (field,) = causes(explain(before, replace(after, frontend="f/1")))
     assert (field.kind, field.subject, field.after) == (Kind.FIELD, "Exec.meta.hostname", "h")
     assert [change.path for change in changes(one[1], changed)] == ["Exec.meta.hostname"]
+
+
+def test_another_shell_is_one_cause() -> None:
+    """Each RUN below has another command because of it, and none was edited."""
+    source = "FROM busybox\nRUN a\nRUN b\n"
+    before = seen("1", shell("sh", "a", "b"), "rrr", "012", lined(shell("sh", "a", "b")), source)
+    after = seen("2", shell("ash", "a", "b"), "drr", "089", lined(shell("ash", "a", "b")), source)
+    found = explain(before, after)
+    assert causes(found) == [Cause(Kind.FIELD, "SHELL", '["sh", "-c"]', '["ash", "-c"]')]
+    assert len(found.made_run(causes(found)[0])) == 2
+
+
+def test_only_the_spaces_of_a_command_were_edited() -> None:
+    """The two texts are the proof, and it is said that they differ in nothing else."""
+    one, two = shell("sh", "echo  a"), shell("sh", "echo a")
+    before = seen("1", one, "rr", "01", lined(one), "FROM busybox\nRUN echo  a\n")
+    after = seen("2", two, "dr", "09", lined(two), "FROM busybox\nRUN echo a\n")
+    (cause,) = causes(explain(before, after))
+    assert (cause.kind, cause.before, cause.after) == (Kind.INSTRUCTION, "RUN echo  a", "RUN echo a")
+    assert phrase(cause).endswith("was edited (spaces only)")
 
 
 FILE = ListedFile("/a", 0o100644, size=3, digest="d")
