@@ -162,4 +162,9 @@ class Explanation:
 
 def counts(step: StepRecord) -> bool:
     """Whether "3 steps" counts it: not contexts, not what the builder does for itself."""
-    return step.kind not in ("local", "internal", "passthrough")
+    return step.kind not in ("local", "internal", "passthrough") and not is_document(step)
+
+
+def is_document(step: StepRecord) -> bool:
+    """Whether it only writes down a heredoc that stands in another step's instruction."""
+    return step.kind == "file" and step.name.startswith("[internal]")

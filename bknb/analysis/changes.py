@@ -11,14 +11,19 @@ from typing import Any, Final
 
 from bknb.errors import DefinitionError
 from bknb.keys import cache_map
-from bknb.llb.ops import SourceOp
+from bknb.llb.ops import FileOp, MkFileAction, SourceOp
 from bknb.llb.vertex import Vertex
 from bknb.platforms import Platform
 
 ENV: Final = "Exec.meta.env"
 ARGS: Final = "Exec.meta.args"
+MOUNTS: Final = "Exec.mounts"
+DOCUMENT: Final = "document"
 _NAMES: Final = {
     ARGS: "command", "Exec.meta.cwd": "WORKDIR", "Exec.meta.user": "USER", "Actions.owner": "USER",
+    "Exec.meta.extraHosts": "--add-host", "Exec.meta.hostname": "host name", "Exec.meta.ulimit": "--ulimit",
+    "Exec.meta.cgroupParent": "--cgroup-parent", "Exec.network": "network", "Exec.security": "security",
+    MOUNTS: "mounts", "Exec.mounts.TmpfsOpt.size": "--shm-size",
 }  # fmt: skip
 _SOME: Final = Platform("linux", "amd64")
 LONGEST: Final = 200
@@ -65,6 +70,13 @@ def _action(text: str | None) -> dict[str, Any]:
     return action
 
 
+def document(vertex: Vertex) -> str:
+    """What a heredoc says: the texts of the files that a vertex writes."""
+    actions = vertex.op.actions if isinstance(vertex.op, FileOp) else ()
+    texts = (action.action.data for action in actions if isinstance(action.action, MkFileAction))
+    return b"".join(texts).decode(errors="replace")
+
+
 def _user(given: dict[str, Any]) -> str:
     user = given.get("User") or {}
     named = user.get("byName")
@@ -85,7 +97,7 @@ def named(path: str) -> str:
     """A field as people call it, if they do.
 
     >>> named("Actions.0.owner"), named("Exec.network")
-    ('USER', 'Exec.network')
+    ('USER', 'network')
     """
     return _NAMES.get(re.sub(r"\.\d+", "", path), path)
 

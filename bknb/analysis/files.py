@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from bknb.analysis.causes import Cause, Kind
 from bknb.cache.listing import ListedFile, Listing
+from bknb.llb.ops import SourceOp
+from bknb.llb.vertex import Vertex
+from bknb.patterns import PatternError, PatternMatcher
 
 MOST_CAUSES = 200
+IGNORED = ".dockerignore"
 
 
 def file_causes(before: Listing, after: Listing, origin: tuple[str, str]) -> list[Cause]:
@@ -34,6 +40,33 @@ def file_causes(before: Listing, after: Listing, origin: tuple[str, str]) -> lis
         if cause.kind not in (Kind.FILE_ADDED, Kind.FILE_REMOVED)
         or not any(path.startswith(cause.subject + "/") for path in paths)
     ]
+
+
+def by_patterns(causes: Sequence[Cause], before: Vertex, after: Vertex) -> list[Cause]:
+    """The same causes; of a file that came or went because it is ignored or not any more, that is said."""
+    old, new = _ignored(before), _ignored(after)
+    if old == new:
+        return list(causes)
+    return [_by_patterns(cause, old, new) for cause in causes]
+
+
+def _by_patterns(cause: Cause, old: PatternMatcher, new: PatternMatcher) -> Cause:
+    if cause.kind is Kind.FILE_REMOVED and new.matches(cause.subject):
+        return replace(cause, after=IGNORED)
+    if cause.kind is Kind.FILE_ADDED and old.matches(cause.subject):
+        return replace(cause, before=IGNORED)
+    return cause
+
+
+def _ignored(source: Vertex) -> PatternMatcher:
+    """What a context leaves out; nothing of other sources, and where the patterns are none."""
+    attrs = source.op.attrs if isinstance(source.op, SourceOp) else {}
+    try:
+        matcher = PatternMatcher.parse(json.loads(attrs.get("local.excludepatterns", "null")) or ())
+        matcher.matches("any")  # a pattern may turn out to be none only now
+        return matcher
+    except (PatternError, ValueError):
+        return PatternMatcher()
 
 
 def _differ(old: ListedFile | None, new: ListedFile | None) -> Iterator[tuple[Kind, str, str]]:

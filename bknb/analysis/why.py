@@ -10,9 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from graphlib import CycleError, TopologicalSorter
 
-from bknb.analysis.causes import Cause, Explanation, Kind, StepReason, counts
-from bknb.analysis.changes import ARGS, ENV, Change, changes, named, shown, variables
-from bknb.analysis.files import file_causes
+from bknb.analysis.causes import Cause, Explanation, Kind, StepReason, counts, is_document
+from bknb.analysis.changes import (
+    ARGS,
+    DOCUMENT,
+    ENV,
+    MOUNTS,
+    Change,
+    changes,
+    document,
+    named,
+    shown,
+    variables,
+)
+from bknb.analysis.files import by_patterns, file_causes
 from bknb.analysis.seen import Seen, uses
 from bknb.analysis.sources import platform_cause, source_causes
 from bknb.cache.listing import Listing
@@ -83,12 +94,13 @@ class _Comparison:
         remote = self.after.remotes.get(step.digest, "")
         own: list[Cause] = []
         passed: dict[Cause, StepRecord] = {}
-        if step.outcome == "skipped" or step.kind in ("local", "internal"):
+        if step.outcome == "skipped" or step.kind in ("local", "internal") or is_document(step):
             return StepReason(step, old)
         if step.digest in self.after.ignored:
             own = [Cause(Kind.NO_CACHE)]
         elif old is None:
-            own = [self._new(step)] if ran or step.kind == "image" else []
+            passed = self._passed(step, None) if self._continues(step) else {}
+            own = [self._new(step, ran)] if not passed and (ran or self.before.steps) else []
         elif old.outcome in _UNTRIED:
             passed = self._passed(step, None)
             own = [Cause(Kind.NEVER_BUILT, _label(step), old.outcome)] if ran and not passed else []
@@ -125,9 +137,19 @@ class _Comparison:
         now = self.after.content.get((step.digest, number))
         return now is not None and now == self.before.content.get((old.digest, number))
 
-    def _new(self, step: StepRecord) -> Cause:
+    def _continues(self, step: StepRecord) -> bool:
+        """Whether a step below it comes from the same instruction: ``COPY --link`` copies, then merges."""
+        below = (
+            self.reasons[digest].step for digest in self._inputs(self.after, step) if digest in self.reasons
+        )
+        return any(one.command == step.command and self._line(one) == self._line(step) for one in below)
+
+    def _line(self, step: StepRecord) -> int:
+        return self.after.lines.get(step.digest, (0, 0))[0]
+
+    def _new(self, step: StepRecord, ran: bool) -> Cause:
         """The baseline has no such step, or there is none."""
-        if removed := self._removed(step, None):
+        if ran and (removed := self._removed(step, None)):
             return Cause(Kind.EVICTED, _label(step), after=removed)
         return Cause(Kind.NEW, _label(step)) if self.before.steps else Cause(Kind.NEVER_BUILT)
 
@@ -136,6 +158,8 @@ class _Comparison:
         label = _label(step)
         if step.digest in self.after.lost:
             return Cause(Kind.BLOB_MISSING, label, after=self.after.lost[step.digest])
+        if step.outcome == "failed" and self._unread(step, old):
+            return Cause(Kind.FILES, label)
         if old.outcome not in ("definition", "content", "remote", "ran", "merged"):
             return Cause(Kind.UNFINISHED, label, old.outcome)
         if removed := self._removed(step, old):
@@ -146,6 +170,12 @@ class _Comparison:
             remote, why = self.before.left_out[old.digest]
             return Cause(Kind.NEVER_EXPORTED, remote, after=why)
         return Cause(Kind.GONE, label)
+
+    def _unread(self, step: StepRecord, old: StepRecord) -> bool:
+        """Whether files that the baseline read could not be read any more."""
+        numbers = range(len(self._inputs(self.after, step)))
+        before, after = self.before.content, self.after.content
+        return any((old.digest, n) in before and (step.digest, n) not in after for n in numbers)
 
     def _removed(self, step: StepRecord, old: StepRecord | None) -> str:
         when, said = self.after.removed.get(step.digest, (0.0, ""))
@@ -190,11 +220,21 @@ class _Comparison:
             return [Cause(Kind.INSTRUCTION, _label(step), *texts)] if texts[0] != texts[1] else []
         if isinstance(was.op, SourceOp) and isinstance(now.op, SourceOp):
             return source_causes(self.before, self.after, was, now, self._plaintext)
-        differ = changes(was, now)
+        differ = [*changes(was, now), *self._documents(was, now)]
         own = self._op(step, old, differ, tuple(passed))
         if not any(change.path.startswith("paths") for change in differ):
             own += self._files(step, old, was, now)
         return list(dict.fromkeys(own))
+
+    def _documents(self, was: Vertex, now: Vertex) -> list[Change]:
+        """Heredocs of an instruction that say something else."""
+        return [
+            Change(DOCUMENT, document(there.vertex), document(here.vertex))
+            for there, here in zip(was.inputs, now.inputs, strict=False)
+            if here.vertex.digest in self.reasons
+            and is_document(self.reasons[here.vertex.digest].step)
+            and document(there.vertex) != document(here.vertex)
+        ]
 
     def _op(
         self, step: StepRecord, old: StepRecord, differ: list[Change], passed: tuple[Cause, ...]
@@ -212,12 +252,13 @@ class _Comparison:
             else:
                 rest.append(change)
         texts = self.before.text(old), self.after.text(step)
-        spaces = texts[0] != texts[1] and any(map(_other_command, rest))
+        spaces = texts[0] != texts[1] and any(map(_other_text, rest))
         if rest and (spaces or _words(texts[0]) != _words(texts[1])):
-            own.append(Cause(Kind.INSTRUCTION, _label(step), *texts))
-        elif rest:
-            own += self._hidden(texts[1], rest, (*passed, *own), based)
-        return own
+            return [*own, Cause(Kind.INSTRUCTION, _label(step), *texts)]
+        if len(self._inputs(self.before, old)) != len(self._inputs(self.after, step)):
+            # Each input has another place in the op: what stands there instead says why.
+            rest = [change for change in rest if change.path not in ("paths", "indexes")]
+        return own + (self._hidden(texts[1], rest, (*passed, *own), based) if rest else [])
 
     def _hidden(self, text: str, rest: list[Change], known: tuple[Cause, ...], based: bool) -> list[Cause]:
         """The text is what it was: a variable in it, a step above it or the frontend made another op of it."""
@@ -231,7 +272,7 @@ class _Comparison:
         if based or any(cause.kind in (Kind.ARG, Kind.ENV) for cause in known):
             return []
         if any(
-            cause.kind is Kind.INSTRUCTION and cause.subject.startswith(("WORKDIR", "USER"))
+            cause.kind in (Kind.INSTRUCTION, Kind.NEW) and cause.subject.startswith(("WORKDIR", "USER"))
             for cause in known
         ):
             return []
@@ -257,14 +298,17 @@ class _Comparison:
             places = (old.digest, number), (step.digest, number)
             digests = self.before.content.get(places[0]), self.after.content.get(places[1])
             reason = self.reasons.get(here.vertex.digest)
-            if None in digests or digests[0] == digests[1] or (reason is not None and reason.roots):
+            if None in digests or digests[0] == digests[1]:
+                continue
+            if reason is not None and (reason.roots or is_document(reason.step)):
                 continue
             listings = self._listing(str(digests[0])), self._listing(str(digests[1]))
             origin = (there.vertex.digest, here.vertex.digest)
             if listings[0] is None or listings[1] is None:
                 found.append(Cause(Kind.FILES, _label(step), origin=origin))
             else:
-                found += file_causes(listings[0], listings[1], origin) or [Cause(Kind.FILES, _label(step))]
+                causes = file_causes(listings[0], listings[1], origin)
+                found += by_patterns(causes, there.vertex, here.vertex) or [Cause(Kind.FILES, _label(step))]
         return found
 
     def _plaintext(self, digest: str) -> str | None:
@@ -302,14 +346,21 @@ def _ordered(steps: Iterable[StepRecord]) -> list[StepRecord]:
 
 def _field(change: Change) -> Cause:
     """A part of an op that no text shows; of a command that is what it was, the shell that it is given to."""
-    if change.path == ARGS and not _other_command(change):
+    if change.path == ARGS and not _other_text(change):
         return Cause(Kind.FIELD, "SHELL", shown(change.before[:-1]), shown(change.after[:-1]))
+    if change.path == MOUNTS:
+        return Cause(Kind.FIELD, named(change.path), _targets(change.before), _targets(change.after))
     return Cause(Kind.FIELD, named(change.path), shown(change.before), shown(change.after))
 
 
-def _other_command(change: Change) -> bool:
-    """Whether what a shell is given differs, be it in its spaces only."""
-    return change.path == ARGS and (change.before or [])[-1:] != (change.after or [])[-1:]
+def _targets(mounts: Iterable[dict[str, str]] | None) -> str:
+    return shown(", ".join(mount.get("dest", "") for mount in mounts or () if mount.get("dest") != "/"))
+
+
+def _other_text(change: Change) -> bool:
+    """Whether what a shell is given or a heredoc says differs, be it in its spaces only."""
+    command = change.path == ARGS and (change.before or [])[-1:] != (change.after or [])[-1:]
+    return command or change.path == DOCUMENT
 
 
 def _same_key(old: StepRecord, step: StepRecord) -> bool:

@@ -286,9 +286,14 @@ def _group(causes: Sequence[Cause]) -> str:
             Kind.NEVER_EXPORTED: f"left out of {len(causes)} caches",
         }.get(causes[0].kind, f"{len(causes)} results are not in the cache any more")
     paths = list(dict.fromkeys(cause.subject for cause in causes))
+    happened = "changed"
+    if all(cause.kind is Kind.FILE_REMOVED and cause.after for cause in causes):
+        happened = f"are left out by {causes[0].after} now"
+    elif all(cause.kind is Kind.FILE_ADDED and cause.before for cause in causes):
+        happened = f"are not left out by {causes[0].before} any more"
     if len(paths) == 1:
         return f"{_cut(paths[0])} changed"
-    return f"{len(paths)} files changed ({', '.join(_cut(path) for path in paths[:2])}{', …' if len(paths) > 2 else ''})"
+    return f"{len(paths)} files {happened} ({', '.join(_cut(path) for path in paths[:2])}{', …' if len(paths) > 2 else ''})"
 
 
 def _subject(causes: Sequence[Cause]) -> str:

@@ -240,7 +240,7 @@ async def _field(walk: Walk) -> Cause:
         return Cause(Kind.FIELD, "USER", old, walk.project.user)
     walk.count += 1
     old, walk.builder.frontend.hostname = walk.builder.frontend.hostname, f"host{walk.count}"
-    return Cause(Kind.FIELD, "Exec.meta.hostname", old, walk.builder.frontend.hostname)
+    return Cause(Kind.FIELD, "host name", old, walk.builder.frontend.hostname)
 
 
 async def _frontend(walk: Walk) -> Cause:

@@ -190,7 +190,7 @@ def test_another_frontend() -> None:
     after = replace(seen("2", [two[0], changed], "dr", "09", source=source), frontend="f/2")
     assert causes(explain(before, after)) == [Cause(Kind.FRONTEND, "", "f/1", "f/2")]
     (field,) = causes(explain(before, replace(after, frontend="f/1")))
-    assert (field.kind, field.subject, field.after) == (Kind.FIELD, "Exec.meta.hostname", "h")
+    assert (field.kind, field.subject, field.after) == (Kind.FIELD, "host name", "h")
     assert [change.path for change in changes(one[1], changed)] == ["Exec.meta.hostname"]
 
 

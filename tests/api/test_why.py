@@ -408,7 +408,84 @@ def test_the_cause_is_the_mutation_that_was_made(shared: Client, tmp_path: Path,
             case "run" | "arg" | "env":
                 state[step] += 1
                 instruction = f"RUN echo {state['run']} {context} $A"
-                kinds = {"run": (Kind.INSTRUCTION, instruction), "arg": (Kind.ARG, "A"), "env": (Kind.ENV, "E")}
+                kinds = {
+                    "run": (Kind.INSTRUCTION, instruction),
+                    "arg": (Kind.ARG, "A"),
+                    "env": (Kind.ENV, "E"),
+                }
                 expected = Cause(*kinds[step])
         found = [(cause.kind, cause.subject) for cause in go().why().causes]
         assert found == ([(expected.kind, expected.subject)] if expected is not None else [])
+
+
+def test_a_file_that_is_ignored_now_was_not_removed(shared: Client, app: Path) -> None:
+    """The file is there still: it is the .dockerignore that took it out of the context, and that gives it back."""
+    ignore = app / ".dockerignore"
+    ignore.write_text(".dockerignore\n")
+    (app / "src" / "b.py").write_text("b\n")
+    build(shared, app)
+    ignore.write_text(".dockerignore\nsrc/b*\n")
+    (cause,) = (again := build(shared, app)).why().causes
+    assert (cause.kind, cause.subject, cause.after) == (Kind.FILE_REMOVED, "src/b.py", ".dockerignore")
+    assert "src/b.py is left out by .dockerignore now" in repr(again.why())
+    (app / "src" / "a.py").write_text("other\n")
+    ignore.write_text(".dockerignore\n")
+    assert {cause.before for cause in build(shared, app).why().causes if cause.subject == "src/b.py"} == {
+        ".dockerignore"
+    }
+
+
+def test_files_that_a_step_can_no_longer_read(shared: Client, app: Path) -> None:
+    """It fails because of them; nothing is said of a cache that lost something."""
+    text = "FROM busybox\nRUN --mount=source=src,target=/src cat /src/a.py > /got\n"
+    build(shared, app, text)
+    shutil.rmtree(app / "src")
+    with pytest.raises(BuildError):
+        build(shared, app, text)
+    (cause,) = ask(shared).causes
+    assert cause.kind is Kind.FILES
+
+
+DOCUMENT = "FROM busybox\nARG V=1\nCOPY <<E /a\none $V\nE\nRUN cat /a > /b\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("one $V", "two $V", "COPY <<E /a was edited"),
+        ("one $V", " one $V", "COPY <<E /a was edited (spaces only)"),
+        ("V=1", "V=2", "ARG V 1 → 2"),
+    ],
+)
+def test_a_heredoc_is_part_of_its_instruction(
+    shared: Client, context: Path, before: str, after: str, said: str
+) -> None:
+    """The file that it is written to first is no step of its own, and no cause."""
+    text = DOCUMENT.replace("/b", f"/b{len(str(context))}")
+    build(shared, context, text)
+    again = build(shared, context, text.replace(before, after))
+    (cause,) = again.why().causes
+    assert f"{said}: 2 steps ran" in repr(again.why())
+    assert not cause.subject.startswith("[internal]")
+
+
+def test_a_step_put_in_between_is_the_cause_although_it_was_cached(shared: Client, context: Path) -> None:
+    """Another build had made it; what stands on it now had not stood on it before."""
+    text = f"FROM busybox\nRUN echo {context} > /a\n"
+    build(shared, context, f"FROM busybox\nWORKDIR {context}/first\n")
+    build(shared, context, text)
+    again = build(shared, context, text.replace("RUN", f"WORKDIR {context}/first\nRUN"))
+    assert told(again) == [("new", f"WORKDIR {context}/first", "", "")]
+
+
+def test_a_copy_that_became_a_link_is_edited_once(shared: Client, app: Path) -> None:
+    """It is a copy and a merge then: one cause, and another stage below is named as what stands there instead."""
+    text = f"FROM busybox AS one\nRUN echo {app} > /x\nFROM busybox\nCOPY --from=one /x /y\n"
+    build(shared, app, text)
+    assert [kind for kind, *_ in told(build(shared, app, text.replace("--from", "--link --from")))] == [
+        "instruction"
+    ]
+    build(shared, app, text)
+    ((kind, subject, before, after),) = told(build(shared, app, text.replace("FROM busybox\n", "FROM one\n")))
+    assert (kind, before, after) == ("field", "FROM busybox AS one", f"RUN echo {app} > /x")
+    assert subject == "the step before COPY --from=one /x /y"
