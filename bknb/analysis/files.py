@@ -66,7 +66,7 @@ def _ignored(source: Vertex) -> PatternMatcher:
         matcher.matches("any")  # a pattern may turn out to be none only now
         return matcher
     except (PatternError, ValueError):
-        return PatternMatcher()
+        return PatternMatcher(())
 
 
 def _differ(old: ListedFile | None, new: ListedFile | None) -> Iterator[tuple[Kind, str, str]]:
