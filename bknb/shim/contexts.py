@@ -81,6 +81,7 @@ def look(
             return None
         one = Look(source, state, Known.of(seen or ()))
     sieve = Sieve(source, include, exclude, follow, withheld)
+    one.known.decide_by(sieve.wanted)
     try:
         found = Walk(source, sieve, one.known, context.check).run()
     except PatternError as error:

@@ -64,6 +64,8 @@ class Sieve:
         if follow:
             targets = follow_links(root, follow)
             include = include if targets is None else _without_nested([*include, *targets]) or []
+        self.wanted = tuple(include)
+        """What is included, links followed: it may be something else in the next walk, with the same paths to follow."""
         try:
             self._include, self._exclude, self._withheld = (
                 PatternMatcher.parse(patterns) if patterns else None

@@ -51,15 +51,24 @@ class Known:
         links: path -> the path that it is a hard link of.
         passed_over: path -> names that the sieve has taken out -> (is a folder, is withheld).
         sieved: all that is known has passed the sieve that is in use.
+        wanted: what that sieve includes.
     """
 
-    __slots__ = ("folders", "links", "passed_over", "sieved")
+    __slots__ = ("folders", "links", "passed_over", "sieved", "wanted")
 
     def __init__(self) -> None:
         self.folders: dict[str, dict[str, Signature]] = {"": {}}
         self.links: dict[str, str] = {}
         self.passed_over: dict[str, dict[str, tuple[bool, bool]]] = {}
         self.sieved = False
+        self.wanted: tuple[str, ...] = ()
+
+    def decide_by(self, wanted: tuple[str, ...]) -> None:
+        """Forget what was decided by a sieve that included something else: a link pointed elsewhere then."""
+        if wanted != self.wanted:
+            self.wanted = wanted
+            self.sieved = False
+            self.passed_over.clear()
 
     @classmethod
     def of(cls, seen: Iterable[tuple[str, Signature, str]]) -> Known:

@@ -159,6 +159,21 @@ def test_what_is_looked_at_and_copied_is_said(client: Client, context: Path) -> 
     assert build() == ["looked at 5 files, copied 2 (8 B), removed 1"]
 
 
+def test_a_link_that_points_elsewhere_is_followed_there(client: Client, context: Path) -> None:
+    """What it points at now was left out of the context that is gone on with; what it pointed at goes."""
+    (context / "src" / "over").symlink_to("../a.txt")
+
+    def build() -> str:
+        done = client.build(parse([str(context)], cell=False), dockerfile="FROM scratch\nCOPY src/over /there\n")
+        return done.files.text("/there")
+
+    for name in ("a.txt", "b.md", "docs/x.md", "a.txt"):
+        (context / "src" / "over").unlink()
+        (context / "src" / "over").symlink_to(f"../{name}")
+        (context / name).write_text(name)
+        assert build() == name
+
+
 def test_another_kernel_goes_on(client: Client, context: Path, tmp_path: Path) -> None:
     """What one kernel copied another one knows, and so do both when they build in turn."""
     other = Client(Preferences(root=str(tmp_path / "state"), offline=True))
