@@ -259,6 +259,10 @@ def test_the_store_in_tables(bknb: Shell) -> None:
     ]
     assert "demo" in bknb("history").stdout.decode()
     assert "named image" in bknb("prune", "--explain").stdout.decode()
+    assert "nothing fits" in bknb("du", "--filter", "type==regulr").stdout.decode()
+    whole = json.loads(bknb("du", "-v", "--filter", "description~=greeting", "--format", "json").stdout)["id"]
+    assert whole.startswith(step["id"]) and len(whole) > len(step["id"])
+    assert bknb("prune", "--filter", "type==frontend").stdout.decode() == "removed 0 results, 0 B\n"
     assert "removed" in bknb("prune", "--all").stdout.decode()
     assert not any("echo hello" in line for line in bknb("du").stdout.decode().splitlines())
 

@@ -12,6 +12,7 @@ from bknb.builder.collect import Pruned
 from bknb.builder.local import LocalBuilder
 from bknb.cache.filters import duration, from_words, parse_filters, size
 from bknb.cache.gc import Fact, Plan, in_use
+from bknb.display import amounts
 from bknb.errors import UsageError
 from bknb.events import Outcome
 from bknb.reference import Reference
@@ -53,7 +54,7 @@ def disk_usage(
         client: whose store.
         filters: of which one has to fit; see `bknb.cache.filters`.
         until: only what was not used for so many seconds.
-        verbose: with parents and flags.
+        verbose: with parents and flags, and whole ids, which filters compare with.
 
     Returns:
         id, kind, bytes on disk, in use, description, times and number of uses; largest first.
@@ -71,7 +72,7 @@ def disk_usage(
     ]  # fmt: skip
     rows = [
         {
-            "id": fact.id[:12],
+            "id": fact.id if verbose else fact.id[:12],
             "kind": fact.type,
             "size": fact.size,
             "in_use": fact.id in used,
@@ -82,7 +83,7 @@ def disk_usage(
             "description": fact.description,
             "mutable": fact.mutable,
             "image": fact.image,
-            "parents": ", ".join(parent[:12] for parent in fact.parents),
+            "parents": ", ".join(fact.parents),
         }
         for fact in sorted((*survey.facts, *kept), key=lambda fact: -fact.size)
         if fact.used <= last and wanted(fact.fields(in_use=fact.id in used))
@@ -107,7 +108,7 @@ def prune(client: Client, policy: GCPolicy | None = GCPolicy()) -> str:  # noqa:
         return await (builder.collector.collect() if policy is None else builder.collector.prune(policy))
 
     done = client.call(act)
-    return f"removed {len(done.removed)} results, {done.freed / 1e6:.1f} MB"
+    return f"removed {amounts.count(len(done.removed), 'result')}, {amounts.size(done.freed)}"
 
 
 def explain(client: Client, policy: GCPolicy | None = GCPolicy()) -> pandas.DataFrame:  # noqa: B008 - frozen
@@ -130,7 +131,7 @@ def explain(client: Client, policy: GCPolicy | None = GCPolicy()) -> pandas.Data
             "size": verdict.fact.size,
             "last_used": pandas.Timestamp(verdict.fact.used, unit="s").floor("s"),
             "goes": verdict.rule is not None,
-            "reason": "removed" if verdict.rule is not None and policy is not None else str(verdict),
+            "reason": "nothing keeps it" if verdict.rule is not None and policy is not None else str(verdict),
             "description": verdict.fact.description,
         }
         for verdict in (*decided.removed, *decided.kept)

@@ -228,9 +228,10 @@ class _Run:
         for id in takes & self._left.keys():
             child = next(iter(self._children[id]), None)
             if child is not None:
-                self._stays(id, Why.PINNED, f"by {child}")
+                self._stays(id, Why.PINNED, f"by {child[:12]}")
             else:
-                self._stays(id, Why.FLOOR, f"rule {number} keeps {(keep or 0) / 1e6:.1f} MB of {(used - freed) / 1e6:.1f}")
+                left = f"rule {number} goes down to {_size(keep or 0)}, and {_size(used - freed)} are left"
+                self._stays(id, Why.FLOOR, left)
         return Disk(disk.total, disk.free + freed)
 
     def _takes(self, fact: Fact, policy: GCPolicy, wanted: Filter) -> bool:
@@ -239,7 +240,7 @@ class _Run:
             self._stays(fact.id, Why.IN_USE, "")
         elif fact.type in PROTECTED and not policy.all:
             self._stays(fact.id, Why.TYPE, f"{fact.type} records go only with all")
-        elif fact.image and not (policy.all and not policy.filters):
+        elif fact.image and not policy.all:
             self._stays(fact.id, Why.NAMED, fact.image)
         elif policy.keep_duration and fact.used > self._now - policy.keep_duration:
             self._stays(fact.id, Why.YOUNG, f"used {_ago(self._now - fact.used)} ago")
@@ -306,6 +307,13 @@ class _Queue:
             del self._same_time[used]
             del self._times[bisect_left(self._times, used)]
         return fact
+
+
+def _size(count: float) -> str:
+    for size, word in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= size:
+            return f"{count / size:.1f} {word}"
+    return f"{count:.0f} B"
 
 
 def _ago(seconds: float) -> str:

@@ -38,7 +38,7 @@ def du(words: list[str]) -> int:
     with closing(open_client()) as client:
         table = disk_usage(client, filters=asked.filters, until=asked.until, verbose=asked.verbose)
     total = int(table["size"].sum())
-    _print(table, as_json)
+    _print(table, as_json, "nothing fits" if asked.filters or asked.until else "nothing yet")
     if not as_json:
         from bknb.display.amounts import count, size
 
@@ -129,13 +129,13 @@ def _asked(made: ArgumentParser, words: list[str]) -> Namespace | None:
     return made.parse_args(words)
 
 
-def _print(frame: pandas.DataFrame, as_json: bool) -> None:
-    """Rows as lines of JSON, or as columns; nothing where there are none."""
+def _print(frame: pandas.DataFrame, as_json: bool, nothing: str = "nothing yet") -> None:
+    """Rows as lines of JSON, or as columns; where there are none, nothing or what is to be said of that."""
     if as_json:
         sys.stdout.write(frame.to_json(orient="records", lines=True, date_format="iso") if len(frame) else "")
         return
     if not len(frame):
-        print("nothing yet")
+        print(nothing)
         return
     cells = [[name.replace("_", " ") for name in frame.columns]]
     cells += [[_cell(name, value) for name, value in zip(frame.columns, row, strict=True)]

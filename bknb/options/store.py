@@ -12,7 +12,7 @@ def usage_parser(prog: str) -> argparse.ArgumentParser:
     made = words_parser(prog)
     made.description = "What the store holds, largest first."
     _add_filter(made, "type==regular, description~=apt, inuse, until=24h, ...; repeated: any of them")
-    made.add_argument("-v", "--verbose", action="store_true", help="with parents and flags")
+    made.add_argument("-v", "--verbose", action="store_true", help="with parents and flags, and whole ids")
     return made
 
 

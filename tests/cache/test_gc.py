@@ -57,6 +57,7 @@ def test_reasons_to_stay() -> None:
         "named image", "type", "under the floor"
     ]  # fmt: skip
     assert set(gone(decide(*facts, policies=(GCPolicy(all=True),)))) == {"n", "i", "y"}
+    assert gone(decide(Fact("n", image="app"), policies=(GCPolicy(filters=("type==regular",), all=True),))) == ["n"]
     assert reasons(decide(Fact("x"), policies=(GCPolicy(filters=("type==internal",), all=True),)))["x"].startswith("filter")
 
 
@@ -68,6 +69,7 @@ def test_the_floor_is_kept() -> None:
     assert gone(decide(*facts, policies=(tight,))) == ["r0", "r1", "r2"]
     kept = decide(*facts, policies=(tight,)).kept
     assert {verdict.why for verdict in kept} == {Why.FLOOR}
+    assert str(kept[0]) == "under the floor: rule 0 goes down to 75 B, and 70 B are left"
     free = GCPolicy(min_free_space=DiskSpace(40))
     assert len(gone(decide(*facts, policies=(free,), disk=Disk(1000, 15)))) == 3
     assert gone(decide(*facts, policies=(free,), disk=Disk(1000, 50))) == ["r0"]  # BuildKit: below the floor, not at it
@@ -177,7 +179,7 @@ def as_buildkit(facts: list[Fact], policies: list[GCPolicy], disk: Disk) -> list
                 if not fact.held
                 and not any(fact.id in other.parents for other in left.values())
                 and (policy.all or fact.type not in ("internal", "frontend"))
-                and ((policy.all and not policy.filters) or not fact.image)
+                and (policy.all or not fact.image)
                 and not (policy.keep_duration and fact.used > NOW - policy.keep_duration)
                 and wanted(fact.fields())
             ]
