@@ -97,7 +97,7 @@ class _Comparison:
         if step.outcome == "skipped" or step.kind in ("local", "internal") or is_document(step):
             return StepReason(step, old)
         if step.digest in self.after.ignored:
-            own = [Cause(Kind.NO_CACHE)]
+            own = [Cause(Kind.NO_CACHE, self.after.opts.get("no-cache", ""))]
         elif old is None:
             passed = self._passed(step, None) if self._continues(step) else {}
             own = [self._new(step, ran)] if not passed and (ran or self.before.steps) else []

@@ -72,7 +72,7 @@ def phrase(cause: Cause) -> str:
         case Kind.FIELD:
             return f"{subject}: {was or 'none'} → {now or 'none'}"
         case Kind.NO_CACHE:
-            return "--no-cache"
+            return f"--no-cache-filter {subject}" if subject else "--no-cache"
         case Kind.NEVER_BUILT:
             return f"{subject} was not needed before" if subject else "built for the first time"
         case Kind.UNFINISHED:

@@ -272,6 +272,8 @@ def _notes(touched: Mapping[str, str], facts: BuilderFacts) -> list[str]:
     idle, missing = untouched(touched, folders, lambda path: os.path.lexists(path) and not _is_folder(path))
     if missing:
         known = [path for folder in folders for path in folder.paths]
+        if any(path.startswith(missing[0].strip("/") + "/") for path in known):
+            raise UsageError(f"--touch {missing[0]}: that is a folder; name a file in it")
         raise UsageError(
             f"--touch {missing[0]}: the context has no such file{did_you_mean(missing[0], known)}; "
             "name a file as COPY does, relative to the context"

@@ -27,6 +27,11 @@ def view_of(found: Replay, name: str) -> ReplayView:
         else ""
     )
     over = f"the last {count:,} commits" if count > 1 else "one commit"
+    last = timeline.columns[-1] if timeline.columns else None
+    if not cells and last is not None and all(column.error for column in timeline.columns):
+        share, why = "Nothing", f"{last.commit.short}: {last.error}"
+        headline = f"can be said: none of {over} of {name} can be built. The last one, {why}"
+        return ReplayView(share, headline, _heat(found), [], found.notes)
     headline = f"would have run over {over} of {name}: {of}.{most}"
     return ReplayView(share, headline, _heat(found), [_move(one) for one in found.reorderings], found.notes)
 

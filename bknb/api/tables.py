@@ -101,6 +101,7 @@ def _records(
     }  # fmt: skip
     grouped = uses.groupby("record").saved
     table = records.drop(columns=["parents", "image", "mutable"])
+    table["id"] = table["id"].str[:12]
     leading.index = leading.index.str[:12] if len(leading) else leading.index
     table["keys"] = table["id"].map(leading).fillna(0).astype(int)
     table["seconds"] = table["id"].map(made).astype(float)
@@ -157,7 +158,7 @@ def _mounts(mounts: list[CacheMount]) -> pandas.DataFrame:
 
     rows = [
         {
-            "id": mount.id,
+            "id": mount.id.removeprefix("/"),  # which the Dockerfile frontend puts there
             "record": mount.record[:12],
             "size": mount.size,
             "uses": mount.uses,

@@ -259,7 +259,7 @@ async def _platform(walk: Walk) -> Cause:
 
 async def _no_cache(walk: Walk) -> Cause:
     walk.project.opts["no-cache"] = walk.rng.choice(("", "build", "final"))
-    return Cause(Kind.NO_CACHE)
+    return Cause(Kind.NO_CACHE, walk.project.opts["no-cache"])
 
 
 # --- sources --------------------------------------------------------------------------------------------------

@@ -196,6 +196,9 @@ def test_what_is_wrong_is_one_line(client: Client, tmp_path: Path, repository: P
     ]:  # fmt: skip
         with pytest.raises(kind, match=said):
             replay(*words, client=client)
+    nothing = replay(str(repository), "-n", "3", "-f", "nope", client=client)
+    assert repr(nothing).startswith("Nothing can be said: none of the last 3 commits of ")
+    assert "there is no nope" in repr(nothing).splitlines()[0]
     make(tmp_path / "r", [("one", {"Dockerfile": ("100644", b"FROM python:3\nRUN x\n")})])
     with pytest.raises(SourceError) as error:
         replay(str(tmp_path / "r"), client=client)

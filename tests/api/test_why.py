@@ -120,7 +120,7 @@ TEXTS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, str, str, str]]] = 
     "source of a copy": ("COPY src src", "COPY src src2", (),
                          ("instruction", "COPY src src2", "COPY src src", "COPY src src2")),
     "no cache": ("", "", ("--no-cache",), ("no-cache", "", "", "")),
-    "no cache of a stage": ("", "", ("--no-cache-filter", "build"), ("no-cache", "", "", "")),
+    "no cache of a stage": ("", "", ("--no-cache-filter", "build"), ("no-cache", "build", "", "")),
     "new step": ("ENV E=1", "RUN true", (), ("new", "RUN true", "", "")),
 }  # fmt: skip
 
