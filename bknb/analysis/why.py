@@ -109,7 +109,8 @@ class _Comparison:
                 passed = self._passed(step, old)
                 own = self._own(step, old, passed)
                 own += [] if own or passed else self._moved(step, old)
-            if ran and not own and not passed and counts(step):
+            # An earlier build than the baseline could not find what that one made.
+            if ran and not own and not passed and counts(step) and self.before.id < self.after.id:
                 passed = self._passed(step, None)
                 own = [] if passed else [self._gone(step, old)]
         because = next(iter(passed.values()), None) if not own else None

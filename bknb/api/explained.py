@@ -172,7 +172,9 @@ def side(client: Client, build: RecordedBuild | str) -> Seen:
 
     def look(history: History) -> Seen | None:
         found = [record for record in history.walk() if record.id.startswith(id)]
-        return seen(history, found[0]) if len(found) == 1 else None
+        if len(found) > 1:
+            raise UsageError(f"{len(found)} builds have an id that begins with {id[:80]!r}: say more of it")
+        return seen(history, found[0]) if found else None
 
     found = _of_history(client, look) if id else None
     if found is None:

@@ -285,6 +285,8 @@ def test_two_named_builds_are_compared(shared: Client, app: Path, tmp_path: Path
     two = build(shared, app)
     named = [ask(shared, pair).causes for pair in ((one, two), (one.id, two.id[:24]), (two.id,))]
     assert named == [two.why(against=one).causes] * 3
+    with pytest.raises(UsageError, match="builds have an id that begins with '01'"):
+        ask(shared, ["01"])
     with pytest.raises(UsageError, match="is no build"):
         two.why(against="zzz")
     import bknb
@@ -489,3 +491,12 @@ def test_a_copy_that_became_a_link_is_edited_once(shared: Client, app: Path) -> 
     ((kind, subject, before, after),) = told(build(shared, app, text.replace("FROM busybox\n", "FROM one\n")))
     assert (kind, before, after) == ("field", "FROM busybox AS one", f"RUN echo {app} > /x")
     assert subject == "the step before COPY --from=one /x /y"
+
+
+def test_an_earlier_build_did_not_lose_what_a_later_one_made(shared: Client, context: Path) -> None:
+    """Compared the wrong way round, or with itself, a build says what differs, and nothing of a cache that forgot."""
+    text = f"FROM busybox\nRUN echo {context} > /a\nRUN cat /a > /b\n"
+    first = build(shared, context, text)
+    second = build(shared, context, text.replace("cat", "wc"))
+    assert [kind for kind, *_ in told_of(ask(shared, [second, first]))] == ["instruction"]
+    assert told_of(ask(shared, [second, second])) == [] == told_of(ask(shared, [first, first]))
