@@ -263,13 +263,14 @@ class _Comparison:
 
     def _hidden(self, text: str, rest: list[Change], known: tuple[Cause, ...], based: bool) -> list[Cause]:
         """The text is what it was: a variable in it, a step above it or the frontend made another op of it."""
-        found = []
-        for name in {**self.before.variables, **self.after.variables}:
-            values = self.before.value(name), self.after.value(name)
-            if values[0] != values[1] and uses(text, name):
-                found.append(self._variable(name, values[0] or "", values[1] or ""))
-        if found:
-            return found
+        named_here = self._variables(text)
+        values = {name: (self.before.value(name) or "", self.after.value(name) or "") for name in named_here}
+        differ = [name for name, (was, now) in values.items() if was != now]
+        if any("…" in str(change.before) and "…" in str(change.after) for change in rest):
+            # A stand-in became another: the options do not tell of a secret that it was another.
+            differ = differ or [name for name in named_here if redact({name: ""})[name]]
+        if differ:
+            return [self._variable(name, *values[name]) for name in differ]
         if based or any(cause.kind in (Kind.ARG, Kind.ENV) for cause in known):
             return []
         if any(
@@ -280,6 +281,18 @@ class _Comparison:
         if self.before.frontend != self.after.frontend:
             return [Cause(Kind.FRONTEND, "", self.before.frontend, self.after.frontend)]
         return [_field(change) for change in rest]
+
+    def _variables(self, text: str) -> list[str]:
+        """The variables that a text names, and those that their values name."""
+        known = {**self.before.variables, **self.after.variables}
+        found: list[str] = []
+        todo = [text]
+        while todo:
+            text = todo.pop()
+            names = [name for name in known if name not in found and uses(text, name)]
+            found += names
+            todo += [one.value or "" for name in names for one in known[name]]
+        return found
 
     def _variable(self, name: str, before: str, after: str) -> Cause:
         places = self.after.variables.get(name, ()) or self.before.variables.get(name, ())

@@ -500,3 +500,14 @@ def test_an_earlier_build_did_not_lose_what_a_later_one_made(shared: Client, con
     second = build(shared, context, text.replace("cat", "wc"))
     assert [kind for kind, *_ in told_of(ask(shared, [second, first]))] == ["instruction"]
     assert told_of(ask(shared, [second, second])) == [] == told_of(ask(shared, [first, first]))
+
+
+def test_a_variable_behind_a_variable(shared: Client, app: Path) -> None:
+    """What an instruction expands is followed to what changed, also where its value is not written down."""
+    text = f"FROM busybox\nARG V=1\nENV DIR=/opt/$V\nCOPY req.txt $DIR/{len(str(app))}/\n"
+    build(shared, app, text)
+    assert told(build(shared, app, text, "--build-arg", "V=2")) == [("arg", "V", "1", "2")]
+    text = "FROM busybox\nARG API_TOKEN\nCOPY <<E /cfg\ntoken=$API_TOKEN\nE\nRUN cat /cfg\n"
+    build(shared, app, text, "--build-arg", f"API_TOKEN=one{app}")
+    again = build(shared, app, text, "--build-arg", f"API_TOKEN=two{app}")
+    assert told(again) == [("arg", "API_TOKEN", "…", "…")]
