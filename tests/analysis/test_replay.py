@@ -413,3 +413,12 @@ def test_rows_keep_their_order() -> None:
         "RUN x",
         "RUN last",
     ]
+
+
+def test_a_dockerfile_that_moved_is_named(tmp_path: Path) -> None:
+    """A commit that has it elsewhere says where."""
+    text = "FROM a\nRUN true\n"
+    found = told(tmp_path, [{"Dockerfile": text}, {"Dockerfile": "-", "docker/Dockerfile": text}])
+    assert [column.error for column in found.timeline.columns] == [
+        "", "there is no Dockerfile (-f may say docker/Dockerfile)",
+    ]  # fmt: skip

@@ -133,13 +133,20 @@ class Walk:
         for tree in self._trees.values():
             tree.change(changes)
 
+    def _missing(self) -> str:
+        """That there is no Dockerfile, and where the commit has one of that name."""
+        wanted = self.question.filename
+        name = wanted.rpartition("/")[2]
+        found = sorted(path for path in self.files if path.rpartition("/")[2] == name)[:3]
+        return f"there is no {wanted}" + (f" (-f may say {' or '.join(found)})" if found else "")
+
     async def _visit(self, commit: Commit, number: int, followers: Sequence[_Follower]) -> None:
         text, ignore = self._texts(lambda path: self._read(commit, path))
         known: dict[tuple[object, ...], Digest | PathError] = {}
         for follower in followers:
             try:
                 if text is None:
-                    raise DockerfileError(f"there is no {self.question.filename}")
+                    raise DockerfileError(self._missing())
                 own = follower.rewrite(text, self.files) if follower.rewrite is not None else text
                 follower.changed += own != text
                 compiled = await self._compiler.compile(own, ignore, self.question.at(commit))
