@@ -30,16 +30,17 @@ def file_causes(before: Listing, after: Listing, origin: tuple[str, str]) -> lis
             break
         for kind, was, now in _differ(old.get(path), new.get(path)):
             found.append(Cause(kind, path.lstrip("/") or "/", was, now, origin))
-        if len(found) >= MOST_CAUSES:
+        if len(found) >= 4 * MOST_CAUSES:
             break
     # A folder that came or went is named only where nothing in it is.
     paths = {cause.subject for cause in found}
-    return [
+    named = [
         cause
         for cause in found
         if cause.kind not in (Kind.FILE_ADDED, Kind.FILE_REMOVED)
         or not any(path.startswith(cause.subject + "/") for path in paths)
     ]
+    return named[:MOST_CAUSES]
 
 
 def by_patterns(causes: Sequence[Cause], before: Vertex, after: Vertex) -> list[Cause]:

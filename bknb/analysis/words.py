@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bknb.analysis.causes import Cause, Explanation, Kind, StepReason
+from bknb.analysis.files import MOST_CAUSES
 from bknb.analysis.seen import Seen, uses
-from bknb.display.answer import Paragraph, Proof, as_text
+from bknb.display.answer import Paragraph, Proof, as_text, visible
 from bknb.llb.ops import SourceOp
 from bknb.record import StepRecord
 
@@ -93,7 +94,7 @@ def counted(cause: Cause) -> str:
     """Lines that came and went, as `` +3 −1``; "" where no difference is at hand."""
     added = sum(line.startswith("+") for line in cause.diff)
     removed = sum(line.startswith("-") for line in cause.diff)
-    return f" +{added} −{removed}" if cause.diff else ""
+    return f" +{added} −{removed}" if added or removed else ""
 
 
 def sentence(explanation: Explanation) -> tuple[str, str]:
@@ -293,7 +294,8 @@ def _group(causes: Sequence[Cause]) -> str:
         happened = f"are not left out by {causes[0].before} any more"
     if len(paths) == 1:
         return f"{_cut(paths[0])} changed"
-    return f"{len(paths)} files {happened} ({', '.join(_cut(path) for path in paths[:2])}{', …' if len(paths) > 2 else ''})"
+    number = f"{len(paths)} or more" if len(causes) >= MOST_CAUSES else str(len(paths))
+    return f"{number} files {happened} ({', '.join(_cut(path) for path in paths[:2])}{', …' if len(paths) > 2 else ''})"
 
 
 def _subject(causes: Sequence[Cause]) -> str:
@@ -314,5 +316,5 @@ def _digest(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    line = " ".join(text.split())
+    line = visible(" ".join(text.split()))
     return line if len(line) <= _SHORT else line[: _SHORT - 1] + "…"

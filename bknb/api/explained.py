@@ -289,6 +289,8 @@ def text_diff(old: bytes | None, new: bytes | None, path: str) -> tuple[str, ...
     lines = [line for line in lines if not line.startswith("@@ ")]
     if any(looks_secret(text) for text in (path, *lines)):
         return ()
+    if not lines and old != new:
+        return ("only its line ends differ",)
     return tuple(line[:200] for line in lines[:MOST_LINES])
 
 

@@ -59,7 +59,14 @@ def as_text(paragraphs: Iterable[Paragraph]) -> str:
         if (more := len(one.steps) - MOST_STEPS) > 0:
             lines.append(f"  … and {amounts.count(more, 'more step')}")
         lines += [f"  hint: {hint}" for hint in one.hints]
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))
+
+
+def visible(line: str) -> str:
+    """A line with its control characters spelled out: it may come from any file, and no terminal shall obey it."""
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() or one == "\t" else repr(one)[1:-1] for one in line)
 
 
 def as_html(paragraphs: Iterable[Paragraph]) -> str:

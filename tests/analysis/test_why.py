@@ -247,7 +247,9 @@ def test_lists_that_were_cut_claim_nothing_beyond_their_end() -> None:
     """What lies behind the end of either is not known; and the causes of one step are bounded."""
     some = tuple(ListedFile(f"/{n:04}", 0o100644) for n in range(1000))
     assert file_causes(Listing(some[:10], True), Listing(some), ("", "")) == []
-    assert len(file_causes(Listing(), Listing(some), ("", ""))) == MOST_CAUSES
+    folder = ListedFile("/", 0o040755)
+    causes = file_causes(Listing(), Listing((folder, *some)), ("", ""))
+    assert len(causes) == MOST_CAUSES
 
 
 def test_variables_of_a_dockerfile() -> None:

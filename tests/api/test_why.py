@@ -354,6 +354,7 @@ def test_a_result_that_is_gone_is_told_from_a_change(
 def test_lines_are_shown_of_short_texts_only() -> None:
     """Not of binaries, of what is gone, nor of what looks like a secret."""
     assert text_diff(b"a\nb\n", b"a\nc\n", "f") == ("-b", "+c")
+    assert text_diff(b"a\r\nb\r\n", b"a\nb\n", "f") == ("only its line ends differ",) == text_diff(b"a", b"a\n", "f")
     assert text_diff(b"\0a", b"b", "f") == text_diff(None, b"b", "f") == text_diff(b"\xff", b"b", "f") == ()
     assert text_diff(b"a", b"password=1", "f") == text_diff(b"a", b"b", "secret.txt") == ()
 

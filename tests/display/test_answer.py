@@ -31,3 +31,9 @@ def test_a_page_shows_what_is_strong_and_escapes_the_rest() -> None:
 def test_nothing_is_said_where_there_is_nothing() -> None:
     """No paragraph, no page."""
     assert as_html([]) == as_text([]) == ""
+
+
+def test_no_terminal_obeys_what_a_file_says() -> None:
+    """Control characters of a line of a file, a name, an instruction are spelled out; nothing else is touched."""
+    said = as_text([Paragraph("a\x1b]0;x\x07", proofs=[Proof("n\udc80", ("+\x1b[31mred\tü",))], steps=["RUN \x9b2J"])])
+    assert said.splitlines() == ["a\\x1b]0;x\\x07", "  n\\udc80", "    +\\x1b[31mred\tü", "  ✓ RUN \\x9b2J"]
