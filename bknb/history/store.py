@@ -27,7 +27,7 @@ MAX_BUILDS: Final = 1000
 """How many builds are kept; the oldest go first."""
 
 _SCHEMA: Final = """
-CREATE TABLE build(id TEXT PRIMARY KEY, started REAL NOT NULL, target TEXT NOT NULL, record TEXT NOT NULL);
+CREATE TABLE build(id TEXT PRIMARY KEY, started REAL NOT NULL, target TEXT NOT NULL, record BLOB NOT NULL);
 CREATE INDEX build_target ON build(target, id);
 CREATE TABLE text(digest TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE refers(build TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(build, digest)) WITHOUT ROWID;
@@ -119,7 +119,7 @@ class History:
         Raises:
             StoreError: it cannot be written.
         """
-        row = (record.id, record.started, record.target, record.to_bytes().decode())
+        row = (record.id, record.started, record.target, zlib.compress(record.to_bytes(), 1))
         made = [
             (result, record.id, step.seconds)
             for step in record.steps
@@ -194,8 +194,9 @@ class History:
         return [Use(*row) for row in rows]
 
 
-def _record(text: str) -> Record | None:
+def _record(kept: bytes | str) -> Record | None:
+    """Compressed JSON; earlier versions wrote it as text."""
     try:
-        return Record.from_json(json.loads(text))
-    except ValueError:
+        return Record.from_json(json.loads(zlib.decompress(kept) if isinstance(kept, bytes) else kept))
+    except (ValueError, zlib.error):
         return None

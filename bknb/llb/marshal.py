@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from bknb.digest import Digest
@@ -233,7 +234,7 @@ def _meta_from(message: Any) -> OpMetadata:
         ignore_cache=message.ignore_cache,
         description=dict(message.description),
         export_cache=message.export_cache.Value if message.HasField("export_cache") else None,
-        caps=frozenset(cap for cap, needed in message.caps.items() if needed),
+        caps=_caps(tuple([cap for cap, needed in message.caps.items() if needed])),
         progress_group=ProgressGroup(group.id, group.name, group.weak)
         if message.HasField("progress_group") else None,
         linux_resources=LinuxResources(
@@ -241,6 +242,12 @@ def _meta_from(message: Any) -> OpMetadata:
             limits.cpusetCpus, limits.cpusetMems,
         ) if message.HasField("linux_resources") else None,
     )  # fmt: skip
+
+
+@lru_cache(256)
+def _caps(names: tuple[str, ...]) -> frozenset[str]:
+    """The same set for all vertices that need the same."""
+    return frozenset(names)
 
 
 def _shown(text: str) -> str:

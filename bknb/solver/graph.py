@@ -71,6 +71,7 @@ class ActiveEdge(Struct, eq=False):
         """It is realised; whoever only waited for that is told."""
         self.ref, self.result_keys = ref, keys
         self.done = self.closed = True
+        self.solving = None
         for above, reading in self.vertex.consumers.items():
             for number in reading:
                 if above.inputs[number] is self and above.is_plain(number):
@@ -179,9 +180,10 @@ class ActiveVertex(Struct, eq=False):
         """Every Ref that it holds, to be released by the caller."""
         refs = [ref for ref in self.outputs if ref is not None] if self.outputs is not None else []
         for edge in self.edges.values():
-            if edge.ref is not None and edge.ref not in refs:
-                refs.append(edge.ref)
-            edge.ref, edge.done = None, False
+            if edge.done:
+                if edge.ref is not None and edge.ref not in refs:
+                    refs.append(edge.ref)
+                edge.ref, edge.done = None, False
         for error in self.broken:
             refs += [ref for ref in (*error.inputs, *error.outputs) if ref is not None]
         self.outputs = None
@@ -252,7 +254,7 @@ class ActiveGraph:
         self, vertex: Vertex, pairs: Mapping[Digest, tuple[Vertex, ActiveVertex]], ignore: bool
     ) -> ActiveVertex:
         given = [pairs[edge.vertex.digest][1] for edge in vertex.inputs]
-        forced = _forced(vertex, given, ignore)
+        forced = _forced(vertex, given, ignore) if ignore or self._forced else ""
         active = self._active.get(vertex.digest + forced if forced else vertex.digest)
         if active is None and not forced:
             # Somebody has this step run anew at the moment: as good as what is cached, and never older.
