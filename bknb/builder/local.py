@@ -400,7 +400,10 @@ def results_of(job: SolverJob) -> Mapping[Digest, tuple[str, ...]]:
     found: dict[Digest, tuple[str, ...]] = {}
     for active in job.graph:
         edges = active.edges
-        ids = tuple([_result_of(edges.get(index)) for index in range(max(edges) + 1)]) if edges else ()
+        if len(edges) == 1 and 0 in edges:  # as nearly all have
+            ids: tuple[str, ...] = (_result_of(edges[0]),)
+        else:
+            ids = tuple([_result_of(edges.get(index)) for index in range(max(edges, default=-1) + 1)])
         if any(ids):
             found[active.vertex.digest] = ids
     return found

@@ -37,6 +37,8 @@ from bknb.protocols import (
 )
 
 _REMEMBERED: Final = 100_000
+_MERGES: Final = 32
+"""Of so many lazy results it is remembered what they are made of."""
 
 
 class DiskRefStore:
@@ -57,6 +59,7 @@ class DiskRefStore:
         self._counts: dict[str, int] = {}
         self._touched: dict[str, float] = {}
         self._letting_go: set[str] = set()
+        self._made_of: dict[str, frozenset[str]] = {}  # snapshots that a lazy result needs
         self._sizes: dict[str, int] = {}  # for display: what is said of a size is not taken back
 
     @classmethod
@@ -199,13 +202,22 @@ class DiskRefStore:
 
     async def _is_there(self, record: Record) -> bool:
         """Whether a record can still become files: what is lazy is asked for what it is made of."""
-        snapshots: set[str] = set()
-        with no_collection():
-            for part in self.records.parts(record.id):
-                if part.snapshot:
-                    snapshots.add(part.snapshot)
-                elif part.kind == "" or (part.kind == "layer" and not (part.chain and self._can_fetch(part.id))):
-                    return False
+        if record.snapshot:
+            return await self.snapshots.are_there([record.snapshot])
+        snapshots = self._made_of.get(record.id)
+        if snapshots is None:
+            with no_collection():
+                parts = self.records.parts(record.id)
+            layers = [part for part in parts if part.kind == "layer" and not part.snapshot]
+            if any(not part.kind for part in parts):
+                return False
+            if not all(part.chain and self._can_fetch(part.id) for part in layers):
+                return False
+            snapshots = frozenset([part.snapshot for part in parts if part.snapshot])
+            if not layers:  # what a lazy result is made of stays, as long as it does
+                if len(self._made_of) >= _MERGES:
+                    self._made_of.clear()
+                self._made_of[record.id] = snapshots
         return not snapshots or await self.snapshots.are_there(snapshots)
 
     def _can_fetch(self, id: str) -> bool:

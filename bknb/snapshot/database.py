@@ -123,6 +123,10 @@ class Database:
         """Close the file."""
         self._db.close()
 
+    def version(self) -> int:
+        """Another number whenever another connection has written."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
     def find(self, name: str) -> Row | None:
         """The snapshot of a name."""
         return self._row("name = ?", name)

@@ -39,6 +39,8 @@ class LayeredSnapshotter(ABC):
         self._shim = shim
         self._marks = marks
         self._doomed: set[int] = set()
+        self._looked_at = (0, 0)  # when the folders changed last, and the version of the table
+        self._there: set[str] = set()  # snapshots that had their folders then
         self._active: dict[str, Row] = {}  # of those that are made several at a time: asked for again at once
         (root / "layers").mkdir(parents=True, exist_ok=True)
         (root / "empty").mkdir(exist_ok=True)
@@ -193,6 +195,17 @@ class LayeredSnapshotter(ABC):
         return row.info
 
     async def are_there(self, names: Collection[str]) -> bool:
+        # Where no folder has come or gone, and nobody else has written, what was there is there.
+        state = (os.stat(self._layers).st_mtime_ns, self._db.version())
+        if state != self._looked_at:
+            self._looked_at, self._there = state, set()
+        if not self._there.issuperset(names):
+            if not self._have_folders(names):
+                return False
+            self._there.update(names)
+        return True
+
+    def _have_folders(self, names: Collection[str]) -> bool:
         stacks = self._db.stacks(names)
         if len(stacks) < len(names):
             return False
@@ -212,6 +225,7 @@ class LayeredSnapshotter(ABC):
 
     async def remove(self, name: str) -> None:
         self._active.pop(name, None)
+        self._there.discard(name)
         row = self._db.find(name)
         if row is not None and row.kind == "active" and row.layer is not None:
             # A full disk takes no change of a table either: what nobody else stands on goes first.

@@ -43,17 +43,12 @@ def mark_hit(edge: ActiveEdge, now: float) -> None:
         status.started = now
 
 
-def mark_size(active: ActiveVertex, sizes: Mapping[str, int]) -> None:
-    """What its results take, where all of them are known to the cache and measured."""
-    if active.status.size is not None:
-        return
-    total = 0
-    for edge in active.edges.values():
-        size = sizes.get(edge.records[0].result) if edge.records else None
-        if size is None:
-            return
-        total += size
-    active.status.size = total
+def mark_size(edge: ActiveEdge, sizes: Mapping[str, int]) -> None:
+    """What a result that was found takes, where that is measured, added to what others of its vertex take."""
+    size = sizes.get(edge.records[0].result)
+    if size is not None:
+        status = edge.vertex.status
+        status.size = size if status.size is None else status.size + size
 
 
 def hit(edge: ActiveEdge) -> None:
@@ -68,7 +63,7 @@ def hit(edge: ActiveEdge) -> None:
 
 def taken(record: CacheRecord) -> tuple[str, ...]:
     """The causes of a hit: key, result, and the cache that it is imported from."""
-    return (record.key, record.result, *([record.remote] if record.remote else []))
+    return (record.key, record.result, record.remote) if record.remote else (record.key, record.result)
 
 
 def miss(edge: ActiveEdge) -> None:

@@ -82,6 +82,7 @@ class ActiveVertex(Struct, eq=False):
     """One vertex that some job wants.
 
     Attributes:
+        identity: what it is told apart by.
         forced: digest of the set of vertices at or below it that ignore the cache; "" for none.
         inputs: what it reads.
         consumers: active vertices that read it, and the numbers of the inputs that do.
@@ -100,6 +101,7 @@ class ActiveVertex(Struct, eq=False):
     """
 
     vertex: Vertex
+    identity: Identity
     forced: str
     inputs: tuple[ActiveEdge, ...]
     operation: Operation
@@ -130,14 +132,10 @@ class ActiveVertex(Struct, eq=False):
             self.rank = 1 + max([edge.vertex.rank for edge in self.inputs])
             self.content, self.ready, self.realising = [None] * count, [False] * count, [None] * count
             self.unready = count
-        if self.operation.cache_map is not None:
-            self.set_map(self.operation.cache_map)
+        cache_map = self.operation.cache_map
+        if cache_map is not None:
+            self.set_map(cache_map)
             self.mapped = True
-
-    @property
-    def identity(self) -> Identity:
-        """What it is told apart by."""
-        return self.vertex.digest + self.forced if self.forced else self.vertex.digest
 
     def set_map(self, cache_map: CacheMap) -> None:
         """Take a cache map; a source may be given several.
@@ -253,17 +251,20 @@ class ActiveGraph:
     def _load(
         self, vertex: Vertex, pairs: Mapping[Digest, tuple[Vertex, ActiveVertex]], ignore: bool
     ) -> ActiveVertex:
-        given = [pairs[edge.vertex.digest][1] for edge in vertex.inputs]
+        given = [pairs[edge.vertex.digest][1] for edge in vertex.inputs] if vertex.inputs else []
         forced = _forced(vertex, given, ignore) if ignore or self._forced else ""
-        active = self._active.get(vertex.digest + forced if forced else vertex.digest)
+        identity = vertex.digest + forced if forced else vertex.digest
+        active = self._active.get(identity)
         if active is None and not forced:
             # Somebody has this step run anew at the moment: as good as what is cached, and never older.
             active = self._forced.get(vertex.digest)
         if active is None:
-            inputs = tuple([each.edge(edge.index) for each, edge in zip(given, vertex.inputs, strict=True)])
+            inputs = [each.edge(edge.index) for each, edge in zip(given, vertex.inputs, strict=True)] if given else []
             operation = self._resolve(vertex)
-            active = ActiveVertex(vertex, forced, inputs, operation, ignore, self._status(), self._cache)
-            self._active[active.identity] = active
+            active = ActiveVertex(
+                vertex, identity, forced, tuple(inputs), operation, ignore, self._status(), self._cache
+            )
+            self._active[identity] = active
             for number, each in enumerate(given):
                 each.consumers.setdefault(active, []).append(number)
             if forced:
@@ -273,7 +274,7 @@ class ActiveGraph:
     def drop(self, active: ActiveVertex) -> None:
         """Nobody wants it any more."""
         self._active.pop(active.identity, None)
-        if self._forced.get(active.vertex.digest) is active:
+        if active.forced and self._forced.get(active.vertex.digest) is active:
             del self._forced[active.vertex.digest]
         for edge in active.inputs:
             edge.vertex.consumers.pop(active, None)

@@ -215,17 +215,15 @@ class Job:
         if active not in self.graph:
             return
         if isinstance(event, DecisionEvent):
-            event = replace(event, sequence=self._next())
+            self._sequence += 1
+            event = replace(event, sequence=self._sequence)
         self.emit(event)
 
     def decide(self, active: ActiveVertex, phase: Phase, outcome: str, causes: tuple[str, ...]) -> None:
         """Emit a decision about a vertex that this job shows."""
         if active in self.graph:
-            self.emit(DecisionEvent(self._next(), active.vertex.digest, phase, outcome, causes, time.time()))
-
-    def _next(self) -> int:
-        self._sequence += 1
-        return self._sequence
+            self._sequence += 1
+            self.emit(DecisionEvent(self._sequence, active.vertex.digest, phase, outcome, causes, time.time()))
 
 
 class StepJob:
@@ -317,12 +315,14 @@ def own_error(error: StepError) -> StepError:
 
 def describe(vertex: Vertex) -> VertexEvent:
     """What a definition tells of a vertex."""
-    group = vertex.meta.progress_group
+    meta, inputs = vertex.meta, vertex.inputs
+    group = meta.progress_group
+    ranges = [each for location in vertex.locations for each in location.ranges] if vertex.locations else ()
     return VertexEvent(
         vertex.digest,
-        vertex.meta.name or name_of(vertex.op),
-        tuple(dict.fromkeys([edge.vertex.digest for edge in vertex.inputs])) if vertex.inputs else (),
+        meta.name or name_of(vertex.op),
+        tuple(dict.fromkeys([edge.vertex.digest for edge in inputs])) if inputs else (),
         kind_of(vertex.op),
-        ranges=tuple([r for location in vertex.locations for r in location.ranges]) if vertex.locations else (),
+        ranges=tuple(ranges),
         progress_group=group.id if group is not None else "",
     )

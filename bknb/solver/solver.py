@@ -170,7 +170,7 @@ class Solver:
         now = time.time()
         for edge in hits:
             board.mark_hit(edge, now)
-            board.mark_size(edge.vertex, sizes)
+            board.mark_size(edge, sizes)
         for job, active in new:
             job.show(active)
             for event in active.status.replay():

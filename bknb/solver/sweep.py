@@ -82,19 +82,20 @@ def update(edge: ActiveEdge, numbers: Sequence[int] | None = None) -> bool:
     if active.ignore_cache:
         changed, edge.closed = not edge.closed, True
         return changed
-    keys, closed, known = edge.keys, edge.closed, bool(edge.records)
     if not active.inputs:
         index = edge.index
-        edge.keys = frozenset([root_key(digest, index) for digest in active.digests])
-        edge.closed = active.mapped
+        keys = frozenset([root_key(digest, index) for digest in active.digests])
+        closed = active.mapped
     else:
         for number in range(len(active.inputs)) if numbers is None else numbers:
             _look(edge, store, number)
-        edge.keys = NOTHING if edge.empty else edge.found[0].intersection(*edge.found[1:])
-        edge.closed = edge.dead > 0 or not edge.opens
-    edge.records = _records(active, edge.keys) if edge.keys else ()
-    edge.closed = edge.closed or bool(edge.records)
-    return edge.closed != closed or bool(edge.records) != known or edge.keys != keys
+        keys = NOTHING if edge.empty else edge.found[0].intersection(*edge.found[1:])
+        closed = edge.dead > 0 or not edge.opens
+    records = _records(active, keys) if keys else ()
+    closed = closed or bool(records)
+    changed = edge.closed != closed or bool(edge.records) != bool(records) or edge.keys != keys
+    edge.keys, edge.records, edge.closed = keys, records, closed
+    return changed
 
 
 def _look(edge: ActiveEdge, store: CacheStore, number: int) -> None:

@@ -128,6 +128,19 @@ async def test_only_what_nobody_holds_is_removed(desk: Desk) -> None:
     await other.lab.snapshots.aclose()
 
 
+async def test_a_lazy_result_is_gone_with_what_it_is_made_of(desk: Desk) -> None:
+    """However often it was found before."""
+    parts = [await desk.step(None, f"open('{name}', 'w')") for name in "ab"]
+    merged = await desk.store.merge(parts, description="m")
+    assert merged is not None
+    for _ in range(2):
+        found = await desk.store.get(merged.id)
+        assert found is not None
+        await found.release()
+    shutil.rmtree(next((desk.lab.root / "layers").iterdir()))
+    assert await desk.store.get(merged.id) is None
+
+
 async def test_files_that_are_gone_are_a_miss(desk: Desk) -> None:
     """A record without its folder is forgotten, and never an error."""
     one = await desk.step(None, "open('a', 'w')")

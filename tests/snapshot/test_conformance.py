@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from bknb.errors import SnapshotError
@@ -181,6 +183,23 @@ async def test_what_others_stand_on_goes_with_the_last(lab: Lab) -> None:
     await lab.snapshots.remove("three")
     assert lab.folders() == 0
     await lab.snapshots.remove("three")
+
+
+async def test_what_is_gone_is_not_there(lab: Lab) -> None:
+    """Whoever removed it, and however often it was asked for before; what nobody touched still is."""
+    for name in ("one", "two", "three", "four"):
+        await lab.step(name, "", "open('a', 'w')")
+    everything = ["one", "two", "three", "four"]
+    assert await lab.snapshots.are_there(everything) and await lab.snapshots.are_there(everything)
+    assert not await lab.snapshots.are_there([*everything, "five"])
+    await lab.snapshots.remove("one")
+    assert not await lab.snapshots.are_there(everything) and await lab.snapshots.are_there(everything[1:])
+    other = await lab.again()
+    await other.snapshots.remove("two")
+    await other.snapshots.aclose()
+    assert not await lab.snapshots.are_there(everything[1:]) and await lab.snapshots.are_there(everything[2:])
+    shutil.rmtree(max((lab.root / "layers").iterdir(), key=lambda folder: int(folder.name)))
+    assert not await lab.snapshots.are_there(everything[2:]) and await lab.snapshots.are_there(["three"])
 
 
 async def test_merges_keep_their_parents_files(lab: Lab) -> None:
