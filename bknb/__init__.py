@@ -26,8 +26,9 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Lists the public names too, for completion."""
-    return sorted({*globals(), *importlib.import_module(f"{__name__}.api").__all__})
+    """Lists the public names too, for completion; `bknb.api.history` hides behind the package of that name."""
+    public = set(importlib.import_module(f"{__name__}.api").__all__) - {"history"}
+    return sorted({*globals(), *public})
 
 
 def load_ipython_extension(shell: object) -> None:

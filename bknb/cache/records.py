@@ -151,7 +151,7 @@ class RecordTable:
     def insert(self, record: Record, blobs: Iterable[LayerBlob] = (), *, hold: bool = True) -> None:
         """A new record; held by this kernel unless told otherwise."""
         with transaction(self._db) as db:
-            self._insert(db, record)
+            self._insert(db, record, uses=1 if hold else 0)
             for blob in blobs:
                 self._add_blob(db, record.id, blob)
             if hold:
@@ -161,16 +161,17 @@ class RecordTable:
         """New records, held by this kernel; all or none."""
         with transaction(self._db) as db:
             for record in records:
-                self._insert(db, record)
+                self._insert(db, record, uses=1)
                 db.execute("INSERT INTO hold VALUES (?, ?)", (record.id, self._owner))
 
-    def _insert(self, db: Any, record: Record) -> None:
+    def _insert(self, db: Any, record: Record, *, uses: int) -> None:
+        """Whoever makes it uses it once (cache/refs.go: counted when it is let go)."""
         now = time.time()
         db.execute(
             f"INSERT INTO record({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.id, record.kind, json.dumps(record.parents), record.snapshot, record.chain,
-                record.key, record.type, record.description, now, now, 0, record.size,
+                record.key, record.type, record.description, now, now, uses, record.size,
             ),
         )  # fmt: skip
         found = {parent for parent in record.parents if parent is not None}

@@ -55,7 +55,7 @@ def as_text(paragraphs: Iterable[Paragraph]) -> str:
         for proof in one.proofs:
             lines += [f"  {proof.name}"] if proof.name else []
             lines += [f"    {line}" for line in proof.lines]
-        lines += [f"  ✓ {step}" for step in one.steps[:MOST_STEPS]]
+        lines += [f"  • {step}" for step in one.steps[:MOST_STEPS]]
         if (more := len(one.steps) - MOST_STEPS) > 0:
             lines.append(f"  … and {amounts.count(more, 'more step')}")
         lines += [f"  hint: {hint}" for hint in one.hints]

@@ -13,7 +13,7 @@ ONE = Paragraph(
 def test_text_is_indented_below_each_title() -> None:
     """Title, proof, steps, hint; a long list of steps is cut."""
     assert as_text([ONE]).splitlines() == [
-        "src/a.py changed: 2 steps ran", "    -<b>", "    +$x", "  ✓ COPY . .", "  ✓ RUN a",
+        "src/a.py changed: 2 steps ran", "    -<b>", "    +$x", "  • COPY . .", "  • RUN a",
         "  hint: put .git in .dockerignore",
     ]  # fmt: skip
     many = as_text([Paragraph("t", steps=[f"RUN {n}" for n in range(MOST_STEPS + 2)])])
@@ -36,4 +36,4 @@ def test_nothing_is_said_where_there_is_nothing() -> None:
 def test_no_terminal_obeys_what_a_file_says() -> None:
     """Control characters of a line of a file, a name, an instruction are spelled out; nothing else is touched."""
     said = as_text([Paragraph("a\x1b]0;x\x07", proofs=[Proof("n\udc80", ("+\x1b[31mred\tü",))], steps=["RUN \x9b2J"])])
-    assert said.splitlines() == ["a\\x1b]0;x\\x07", "  n\\udc80", "    +\\x1b[31mred\tü", "  ✓ RUN \\x9b2J"]
+    assert said.splitlines() == ["a\\x1b]0;x\\x07", "  n\\udc80", "    +\\x1b[31mred\tü", "  • RUN \\x9b2J"]
