@@ -37,8 +37,8 @@ class Stream:
 
     def describe(self, vertex: Vertex) -> VertexEvent:
         """A vertex as it is known before it runs."""
-        info = self._infos.get(vertex.digest)
         known = describe(vertex)
+        info = self._infos.get(vertex.digest) if self._infos else None
         if info is None:
             return known
         return replace(known, stage=info.stage, command=info.command, ranges=tuple(info.ranges))

@@ -5,7 +5,7 @@ each other:
 
 - `_mapping(source)`: ask a source for its cache maps, cheap first, until one of them hits;
 - `_realising(vertex, i)`: realise input i, prepare it, and compute its content key;
-- `_open(import)`: bring the index of a cache that a job imports from, when the local one misses a result;
+- `Importing.opening(import)`: bring the index of a cache that a job imports from, when the local one misses a result;
 - `_solving(edge)`: the result of an edge, from the cache or by
 - `_running(vertex)`: executing it, once for all vertices that come to the same cache key.
 
@@ -39,8 +39,9 @@ from bknb.keys.cachekey import CONTENT, root_key
 from bknb.llb.vertex import Edge
 from bknb.protocols import CacheMap, CacheRecord, CacheSource, CacheStore, Limiter, Ref, Session, Worker
 from bknb.solver import board
-from bknb.solver.combined import CombinedCache, Import, adopt
+from bknb.solver.combined import Import, adopt
 from bknb.solver.graph import ActiveEdge, ActiveGraph, ActiveVertex, reaches
+from bknb.solver.importing import Importing
 from bknb.solver.job import Describe, Job, Slots, Status, StepJob, describe
 from bknb.solver.run import SCRATCH, Runner
 from bknb.solver.sweep import Wanted, frontier, propagate, sweep
@@ -74,7 +75,7 @@ class Solver:
         self._store = store
         self._sizes = sizes
         self._graph = ActiveGraph(worker.resolve, Status, store)
-        self._opening: dict[Import, Flight[None]] = {}
+        self._importing = Importing(self._graph, store, self._flight)
         self._runner = Runner(self, store, limiter or Slots(), self._running, self._propagate)
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -164,7 +165,7 @@ class Solver:
         ]
         if imports := [each for job in jobs for each in job.imports]:
             for _, active in pairs.values():
-                self._import(active, imports)
+                self._importing.look_in(active, imports)
         hits = sweep(active for _, active in pairs.values())
         sizes = self._sizes([edge.records[0].result for edge in hits]) if hits else {}
         now = time.time()
@@ -183,13 +184,6 @@ class Solver:
 
     def _propagate(self, active: ActiveVertex, *numbers: int) -> None:
         propagate(active, board.hit, numbers or None)
-
-    def _import(self, active: ActiveVertex, imports: Sequence[Import]) -> None:
-        """Have a vertex looked for in these caches too."""
-        new = [each for each in imports if each not in active.imports]
-        if new:
-            active.imports += tuple(new)
-            active.cache = CombinedCache(self._store, active.imports)
 
     def _flight(
         self, body: Callable[[], Coroutine[Any, Any, None]], forget: Callable[[], None]
@@ -231,14 +225,6 @@ class Solver:
         active, number = wanted
         return self._mapping(active) if number < 0 else self._realising(active, number)
 
-    def _open(self, each: Import) -> Flight[None]:
-        def forget() -> None:
-            self._opening.pop(each, None)
-
-        if each not in self._opening:
-            self._opening[each] = self._flight(lambda: self._ask(each), forget)
-        return self._opening[each]
-
     # --- the flights --------------------------------------------------------------------------------------
 
     async def _solve(self, edge: ActiveEdge) -> None:
@@ -274,24 +260,6 @@ class Solver:
                 await waits.on(self._running(active))
                 self._runner.finish(edge)
 
-    async def _ask(self, each: Import) -> None:
-        """Open an imported cache, and look for everything in it that may be found there."""
-        asking = self._graph.importing(each)
-        for active in asking:
-            board.decide(active, Phase.WAIT, "begin", "pull")
-        try:
-            await each.source.open()
-            each.answers = True
-        except (BknbError, OSError) as error:
-            for active in self._graph.importing(each):
-                board.decide(active, Phase.LOAD, "unreachable", each.source.name, str(error))
-        finally:
-            for active in asking:
-                board.decide(active, Phase.WAIT, "end", "pull")
-        each.tried = True
-        for edge in sweep(self._graph.importing(each)):
-            board.hit(edge)
-
     def _questions(self, edge: ActiveEdge) -> list[Flight[None]]:
         """What has to be asked before an edge is a miss: sources for keys, then other caches, then content."""
         active = edge.vertex
@@ -299,7 +267,7 @@ class Solver:
         untried = [each for each in active.imports if not each.tried and not active.ignore_cache]
         if untried:
             maps = [item for item in wanted if item[1] < 0]
-            return [self._wanted(item) for item in maps] or [self._open(each) for each in untried]
+            return [self._wanted(item) for item in maps] or [self._importing.opening(each) for each in untried]
         return [self._wanted(item) for item in wanted]
 
     def _needed(self, active: ActiveVertex) -> Iterator[Flight[None]]:
@@ -448,8 +416,7 @@ class Solver:
                     unfinished.append(active.maps)
         job.held.clear()
         job.graph.clear()
-        for each in job.imports:
-            self._opening.pop(each, None)
+        self._importing.forget(job.imports)
         for maps in unfinished:
             if isinstance(maps, AsyncGenerator):
                 await maps.aclose()

@@ -89,7 +89,8 @@ def update(edge: ActiveEdge, numbers: Sequence[int] | None = None) -> bool:
     else:
         for number in range(len(active.inputs)) if numbers is None else numbers:
             _look(edge, store, number)
-        keys = NOTHING if edge.empty else edge.found[0].intersection(*edge.found[1:])
+        first, *others = edge.found
+        keys = NOTHING if edge.empty else first.intersection(*others) if others else first
         closed = edge.dead > 0 or not edge.opens
     records = _records(active, keys) if keys else ()
     closed = closed or bool(records)
