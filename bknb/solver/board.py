@@ -13,6 +13,7 @@ from bknb.solver.graph import ActiveEdge, ActiveVertex
 
 _OPEN: Final = (None, Outcome.CANCELLED, Outcome.FAILED)
 """Outcomes that another attempt may change."""
+NO_SIZES: Final[Mapping[str, int]] = {}
 
 
 def show(active: ActiveVertex) -> None:
@@ -27,12 +28,15 @@ def decide(active: ActiveVertex, phase: Phase, outcome: str, *causes: str) -> No
         job.decide(active, phase, outcome, causes)
 
 
-def mark_hit(edge: ActiveEdge, now: float) -> None:
-    """The cache has it: that is the outcome of its vertex, unless it turns out to be gone."""
+def mark_hit(edge: ActiveEdge, now: float, sizes: Mapping[str, int] = NO_SIZES) -> None:
+    """The cache has it: that is the outcome of its vertex, unless it turns out to be gone; `sizes` of results, if known."""
     status = edge.vertex.status
+    record = edge.records[0]
+    size = sizes.get(record.result)
+    if size is not None:
+        status.size = size if status.size is None else status.size + size
     if status.outcome not in _OPEN:
         return
-    record = edge.records[0]
     if record.remote:
         status.outcome = Outcome.REMOTE
     else:
@@ -41,14 +45,6 @@ def mark_hit(edge: ActiveEdge, now: float) -> None:
     status.completed = now
     if status.started is None:
         status.started = now
-
-
-def mark_size(edge: ActiveEdge, sizes: Mapping[str, int]) -> None:
-    """What a result that was found takes, where that is measured, added to what others of its vertex take."""
-    size = sizes.get(edge.records[0].result)
-    if size is not None:
-        status = edge.vertex.status
-        status.size = size if status.size is None else status.size + size
 
 
 def hit(edge: ActiveEdge) -> None:

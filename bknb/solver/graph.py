@@ -251,22 +251,21 @@ class ActiveGraph:
     def _load(
         self, vertex: Vertex, pairs: Mapping[Digest, tuple[Vertex, ActiveVertex]], ignore: bool
     ) -> ActiveVertex:
-        given = [pairs[edge.vertex.digest][1] for edge in vertex.inputs] if vertex.inputs else []
-        forced = _forced(vertex, given, ignore) if ignore or self._forced else ""
+        inputs = [pairs[edge.vertex.digest][1].edge(edge.index) for edge in vertex.inputs] if vertex.inputs else ()
+        forced = _forced(vertex, inputs, ignore) if ignore or self._forced else ""
         identity = vertex.digest + forced if forced else vertex.digest
         active = self._active.get(identity)
         if active is None and not forced:
             # Somebody has this step run anew at the moment: as good as what is cached, and never older.
             active = self._forced.get(vertex.digest)
         if active is None:
-            inputs = [each.edge(edge.index) for each, edge in zip(given, vertex.inputs, strict=True)] if given else []
             operation = self._resolve(vertex)
             active = ActiveVertex(
                 vertex, identity, forced, tuple(inputs), operation, ignore, self._status(), self._cache
             )
             self._active[identity] = active
-            for number, each in enumerate(given):
-                each.consumers.setdefault(active, []).append(number)
+            for number, edge in enumerate(inputs):
+                edge.vertex.consumers.setdefault(active, []).append(number)
             if forced:
                 self._forced[vertex.digest] = active
         return active
@@ -288,9 +287,9 @@ class ActiveGraph:
         return len(self._active)
 
 
-def _forced(vertex: Vertex, given: Iterable[ActiveVertex], ignore: bool) -> str:
+def _forced(vertex: Vertex, inputs: Iterable[ActiveEdge], ignore: bool) -> str:
     """`ActiveVertex.forced` of a vertex on top of these."""
-    below = {each.forced for each in given if each.forced}
+    below = {edge.vertex.forced for edge in inputs if edge.vertex.forced}
     if ignore:
         below.add(vertex.digest)
     return Digest.of_text("\0".join(sorted(below))) if below else ""

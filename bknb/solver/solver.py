@@ -170,8 +170,7 @@ class Solver:
         sizes = self._sizes([edge.records[0].result for edge in hits]) if hits else {}
         now = time.time()
         for edge in hits:
-            board.mark_hit(edge, now)
-            board.mark_size(edge, sizes)
+            board.mark_hit(edge, now, sizes)
         for job, active in new:
             job.show(active)
             for event in active.status.replay():
