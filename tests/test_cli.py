@@ -293,7 +293,7 @@ def test_why_a_build_ran_what_it_ran(bknb: Shell) -> None:
         (("why", "a", "b", "c"), "'c' is left over"),
         (("why", "--stepp", "x"), "unknown option --stepp (did you mean --step?)"),
         (("prune", "--format", "json"), "goes with --explain"),
-        (("du", "--format", "xml"), "--format: invalid choice: 'xml'"),
+        (("du", "--format", "xml"), "--format: invalid choice: 'xml' (choose from"),
         (("images", "demo"), "'demo' is left over"),
         (("prune", "--keep-duration", "soon"), "'soon'"),
     ],

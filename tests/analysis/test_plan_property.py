@@ -21,17 +21,15 @@ from tests.analysis.test_predict import foresee, map_of
 from tests.fakes import decode, parse
 from tests.solver.conftest import Bench
 
-STOPPED = {"cancelled", "skipped"}
 HAPPENS = {
     Foreseen.CACHED: {"definition", "content", "remote", "merged"},
-    Foreseen.RUN: {"ran", *STOPPED},
+    Foreseen.RUN: {"ran", "cancelled", "skipped"},
     Foreseen.UNNEEDED: {"skipped", "cancelled", ""},
 }
 """What may become of a step of which something was said for certain.
 
-A step that runs, or is looked for by content, for the sake of its keys is stopped, or not begun, when what wants
-them is found by another input's meanwhile: which of two steps that run side by side ends first, no plan knows. It is
-rare, and counted.
+A step that runs for the sake of its keys is stopped, or not begun, when what wants them is found by another input's
+meanwhile: which of two steps that run side by side ends first, no plan knows. It is rare, and counted.
 """
 KINDS = ("none", "file", "file", "file", "inputs", "lose", "lose", "ignore", "op")
 
@@ -119,8 +117,6 @@ def check(graph: Mapping[str, Vertex], told: Prediction, happened: Mapping[str, 
 def _fits(verdict: Verdict, happened: str) -> bool:
     if verdict.outcome is Foreseen.UNKNOWN:
         return True
-    if verdict.by == "content" and happened in STOPPED:  # its input was being made for the sake of its key
-        return True
     return happened in HAPPENS[verdict.outcome] and verdict.by in ("", happened)
 
 
@@ -158,7 +154,8 @@ async def foretell_and_build(random: Random, seen: Counter[str]) -> None:
             happened = bench.events.outcomes()
             check(graph, told, happened)
             seen["stopped"] += sum(
-                told.verdicts[vertex.digest].outcome in (Foreseen.RUN, Foreseen.CACHED) and happened[name] in STOPPED
+                told.verdicts[vertex.digest].outcome is Foreseen.RUN
+                and happened[name] in ("cancelled", "skipped")
                 for name, vertex in graph.items()
             )
             check_doubts(graph, told)

@@ -166,7 +166,7 @@ def rounds(tmp_path: Path, count: int) -> None:
     assert not left and not blobs
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 def test_twenty_kills(tmp_path: Path) -> None:
     """No wrong hit, no failed build, nothing left."""
     rounds(tmp_path, 20)
