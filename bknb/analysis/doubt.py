@@ -105,7 +105,7 @@ class Doubts:
         assert active.map is not None
         selector = active.map.deps[number].selector or ""
         pairs = [(key, selector) for key in keys]
-        content = active.content[number]
+        content = active.content.get(number)
         if content is not None:
             pairs.append((content, ""))
         digest = active.map.digest
@@ -123,7 +123,7 @@ class Doubts:
     def _surely_takes(self, above: ActiveVertex, number: int, idle: set[ActiveVertex]) -> bool:
         """Whether a vertex needs an input whatever comes of what is open: for its content, or to run."""
         sure = above not in self.open and above not in idle
-        if above.content[number] is not None:
+        if number in above.content:
             return sure or not self._known_without_content(above, number)
         return sure and above.status.outcome in RAN
 

@@ -203,7 +203,7 @@ def _verdict(active: ActiveVertex, doubts: Doubts) -> Verdict:
             return Verdict(Foreseen.CACHED, outcome.value, found[0] if found else "")
         case Outcome.RAN | Outcome.CANCELLED:
             return Verdict(Foreseen.RUN)
-        case None if any(active.ready):
+        case None if active.ready:
             # As one that was cancelled: on its way when another input decided. A build may be slower at that.
             return Verdict(Foreseen.RUN)
         case Outcome.MERGED:

@@ -25,6 +25,8 @@ from bknb.tables import connect, transaction
 SCHEMA_NUMBER: Final = 1
 MAX_BUILDS: Final = 1000
 """How many builds are kept; the oldest go first."""
+PAUSE: Final = 0.05
+"""Seconds that the writer rests before it begins, unless somebody asks: who waits for the build goes first."""
 
 _SCHEMA: Final = """
 CREATE TABLE build(id TEXT PRIMARY KEY, started REAL NOT NULL, target TEXT NOT NULL, record BLOB NOT NULL);
@@ -78,6 +80,7 @@ class History:
         self._lock = threading.Lock()
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
+        self._asked = threading.Event()
         self.failed: StoreError | None = None
         """Why the last record could not be written, or None."""
 
@@ -85,6 +88,7 @@ class History:
         """Write what is left and let go of the file."""
         if self._writer is not None:
             self._work.put(None)
+            self._asked.set()
             self._writer.join()
             self._writer = None
         self._db.close()
@@ -98,6 +102,8 @@ class History:
 
     def _write(self) -> None:
         while (work := self._work.get()) is not None:
+            if self._work.empty():
+                self._asked.wait(PAUSE)
             try:
                 work()
             except Exception as error:  # a record that cannot be made must not keep the others from being
@@ -109,7 +115,9 @@ class History:
         if writer is not None and writer is not threading.current_thread():
             done = threading.Event()
             self._work.put(done.set)
+            self._asked.set()
             done.wait()
+            self._asked.clear()
 
     # --- writing: called by the writer ----------------------------------------------------------------------
 

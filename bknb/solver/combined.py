@@ -148,9 +148,10 @@ def _keep(
     active = edge.vertex
     assert active.map is not None
     deps: list[list[tuple[str, str]]] = []
-    for given, dep, content in zip(active.inputs, active.map.deps, active.content, strict=True):
-        pairs = [(key, dep.selector or "") for key in _local_keys(given, kept)]
-        deps.append(pairs if content is None else [*pairs, (content, "")])
+    for number, (given, dep) in enumerate(zip(active.inputs, active.map.deps, strict=True)):
+        deps.append([(key, dep.selector or "") for key in _local_keys(given, kept)])
+        if number in active.content:
+            deps[number].append((active.content[number], ""))
     digests = active.digests[-1:] if active.inputs else active.digests
     digest = active.vertex.digest
     if result is None:

@@ -29,7 +29,7 @@ Identity = str
 
 NOTHING: frozenset[str] = frozenset()
 OPEN, FOUND = 1, 2
-"""Bits of `ActiveEdge.state`."""
+"""Bits of `ActiveEdge.state`: more may come of an input; something was found."""
 
 
 class ActiveEdge(Struct, eq=False):
@@ -41,7 +41,7 @@ class ActiveEdge(Struct, eq=False):
         by_content: those of them that only the content of an input has led to.
         found: for each input, the keys of this edge that it leads to.
         state: for each input, whether anything was found, and whether more may come (`OPEN`, `FOUND`).
-        opens: how many inputs are open; `empty` how many lead to nothing; `dead` how many to nothing for good.
+        counts: how many inputs are in each of the four states; in the first are those that lead to nothing for good.
         closed: nothing more can be said about its keys before it is realised.
         done: it is realised: `ref` is its result (None is scratch), `result_keys` the keys of that result.
     """
@@ -53,9 +53,7 @@ class ActiveEdge(Struct, eq=False):
     by_content: frozenset[str] = NOTHING
     found: list[frozenset[str]] = []
     state: list[int] = []
-    opens: int = 0
-    empty: int = 0
-    dead: int = 0
+    counts: list[int] = []
     closed: bool = False
     done: bool = False
     ref: Ref | None = None
@@ -64,8 +62,7 @@ class ActiveEdge(Struct, eq=False):
 
     def __post_init__(self) -> None:
         if count := len(self.vertex.inputs):
-            self.found, self.state = [NOTHING] * count, [OPEN] * count
-            self.opens = self.empty = count
+            self.found, self.state, self.counts = [NOTHING] * count, [OPEN] * count, [0, count, 0, 0]
 
     def finish(self, ref: Ref | None, keys: tuple[str, ...]) -> None:
         """It is realised; whoever only waited for that is told."""
@@ -92,8 +89,8 @@ class ActiveVertex(Struct, eq=False):
         map: its cache map; None for a source that has not been asked.
         digests: of all cache maps asked so far; more than one for a source only.
         mapped: no further cache map is to come; `maps` gives a source's next one.
-        content: for each input the key of its content, once it is known.
-        ready: for each input, whether it is realised and prepared; `unready` counts those that are not.
+        content: the key of the content of each input, by number, once it is known.
+        ready: the numbers of the inputs that are realised and prepared.
         jobs: who wants it; it lives as long as there is one.
         below: vertices that its nested builds or its twin made it wait for.
         outputs: what it made, one for each output, when it has run.
@@ -115,9 +112,8 @@ class ActiveVertex(Struct, eq=False):
     digests: tuple[Digest, ...] = ()
     mapped: bool = False
     maps: AsyncIterator[CacheMap] | None = None
-    content: list[str | None] = []
-    ready: list[bool] = []
-    unready: int = 0
+    content: dict[int, str] = {}
+    ready: dict[int, None] = {}
     edges: dict[int, ActiveEdge] = {}
     jobs: dict[Job, None] = {}
     below: tuple[ActiveVertex, ...] = ()
@@ -125,15 +121,12 @@ class ActiveVertex(Struct, eq=False):
     outputs: tuple[Ref | None, ...] | None = None
     mapping: Flight[None] | None = None
     running: Flight[None] | None = None
-    realising: list[Flight[None] | None] = []
+    realising: dict[int, Flight[None]] = {}
 
     def __post_init__(self) -> None:
-        if count := len(self.inputs):
+        if self.inputs:
             self.rank = 1 + max([edge.vertex.rank for edge in self.inputs])
-            self.content, self.ready, self.realising = [None] * count, [False] * count, [None] * count
-            self.unready = count
-        cache_map = self.operation.cache_map
-        if cache_map is not None:
+        if (cache_map := self.operation.cache_map) is not None:
             self.set_map(cache_map)
             self.mapped = True
 
@@ -158,9 +151,12 @@ class ActiveVertex(Struct, eq=False):
 
     def realised(self, number: int) -> None:
         """An input is there, and prepared."""
-        if not self.ready[number]:
-            self.ready[number] = True
-            self.unready -= 1
+        self.ready[number] = None
+
+    @property
+    def unready(self) -> int:
+        """How many inputs are not realised and prepared."""
+        return len(self.inputs) - len(self.ready)
 
     def forget_maps(self) -> None:
         """A source failed, or was stopped, before it had a key that hit: it is asked anew next time."""
@@ -176,7 +172,7 @@ class ActiveVertex(Struct, eq=False):
 
     def take_refs(self) -> list[Ref]:
         """Every Ref that it holds, to be released by the caller."""
-        refs = [ref for ref in self.outputs if ref is not None] if self.outputs is not None else []
+        refs = [ref for ref in self.outputs or () if ref is not None]
         for edge in self.edges.values():
             if edge.done:
                 if edge.ref is not None and edge.ref not in refs:
@@ -184,8 +180,7 @@ class ActiveVertex(Struct, eq=False):
                 edge.ref, edge.done = None, False
         for error in self.broken:
             refs += [ref for ref in (*error.inputs, *error.outputs) if ref is not None]
-        self.outputs = None
-        self.broken = ()
+        self.outputs, self.broken = None, ()
         self.edges.clear()  # they name each other: without this the collector would have to find them
         return refs
 

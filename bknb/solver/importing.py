@@ -14,7 +14,7 @@ from bknb.solver.combined import CombinedCache, Import
 from bknb.solver.graph import ActiveGraph, ActiveVertex
 from bknb.solver.sweep import sweep
 
-Fly: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]], Callable[[], None]], Flight[None]]
+Fly: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]], Callable[[], object]], Flight[None]]
 """Makes a flight of a coroutine function, and of what forgets it when it fails."""
 
 

@@ -315,14 +315,16 @@ def own_error(error: StepError) -> StepError:
 
 def describe(vertex: Vertex) -> VertexEvent:
     """What a definition tells of a vertex."""
-    meta, inputs = vertex.meta, vertex.inputs
-    group = meta.progress_group
-    ranges = [each for location in vertex.locations for each in location.ranges] if vertex.locations else ()
-    return VertexEvent(
+    meta = vertex.meta
+    inputs = tuple([edge.vertex.digest for edge in vertex.inputs])
+    known = VertexEvent(
         vertex.digest,
         meta.name or name_of(vertex.op),
-        tuple(dict.fromkeys([edge.vertex.digest for edge in inputs])) if inputs else (),
+        inputs if len(inputs) < 2 else tuple(dict.fromkeys(inputs)),
         kind_of(vertex.op),
-        ranges=tuple(ranges),
-        progress_group=group.id if group is not None else "",
     )
+    group = meta.progress_group
+    if not vertex.locations and group is None:
+        return known
+    ranges = tuple([each for location in vertex.locations for each in location.ranges])
+    return replace(known, ranges=ranges, progress_group=group.id if group is not None else "")

@@ -185,10 +185,9 @@ def _digests(active: ActiveVertex) -> Sequence[Digest]:
 def _deps(active: ActiveVertex) -> Deps:
     """For each input the keys of its result, with their selector, and of its content."""
     assert active.map is not None
-    deps = []
-    for given, dep, content in zip(active.inputs, active.map.deps, active.content, strict=True):
-        pairs = [(key, dep.selector or "") for key in given.result_keys]
-        if content is not None:
-            pairs.append((content, ""))
-        deps.append(pairs)
+    deps: Deps = []
+    for number, (given, dep) in enumerate(zip(active.inputs, active.map.deps, strict=True)):
+        deps.append([(key, dep.selector or "") for key in given.result_keys])
+        if number in active.content:
+            deps[number].append((active.content[number], ""))
     return deps

@@ -3,8 +3,8 @@
 Every piece of work is a `Flight` in the solver's own task group, so that jobs come and go without disturbing
 each other:
 
-- `_mapping(source)`: ask a source for its cache maps, cheap first, until one of them hits;
-- `_realising(vertex, i)`: realise input i, prepare it, and compute its content key;
+- `Keying.mapping(source)`: ask a source for its cache maps, cheap first, until one of them hits;
+- `Keying.realising(vertex, i)`: realise input i, prepare it, and compute its content key;
 - `Importing.opening(import)`: bring the index of a cache that a job imports from, when the local one misses a result;
 - `_solving(edge)`: the result of an edge, from the cache or by
 - `_running(vertex)`: executing it, once for all vertices that come to the same cache key.
@@ -32,10 +32,9 @@ from typing import Any, Final, TypeAlias
 
 from bknb.digest import Digest
 from bknb.errors import BknbError, DefinitionError
-from bknb.events import Emit, Outcome, Phase
+from bknb.events import Emit, Phase
 from bknb.flight import Flight, Waits
 from bknb.garbage import no_collection
-from bknb.keys.cachekey import CONTENT, root_key
 from bknb.llb.vertex import Edge
 from bknb.protocols import CacheMap, CacheRecord, CacheSource, CacheStore, Limiter, Ref, Session, Worker
 from bknb.solver import board
@@ -43,8 +42,9 @@ from bknb.solver.combined import Import, adopt
 from bknb.solver.graph import ActiveEdge, ActiveGraph, ActiveVertex, reaches
 from bknb.solver.importing import Importing
 from bknb.solver.job import Describe, Job, Slots, Status, StepJob, describe
+from bknb.solver.keying import Keying
 from bknb.solver.run import SCRATCH, Runner
-from bknb.solver.sweep import Wanted, frontier, propagate, sweep
+from bknb.solver.sweep import frontier, propagate, sweep
 
 CLEANUP_SECONDS: Final = 10.0
 """How long the end of a job may take to stop what nobody wants any more, and to let go of its results."""
@@ -76,6 +76,7 @@ class Solver:
         self._sizes = sizes
         self._graph = ActiveGraph(worker.resolve, Status, store)
         self._importing = Importing(self._graph, store, self._flight)
+        self._keying = Keying(self, store, self._flight, self._solving, self._propagate)
         self._runner = Runner(self, store, limiter or Slots(), self._running, self._propagate)
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,7 +169,7 @@ class Solver:
                 self._importing.look_in(active, imports)
         hits = sweep(active for _, active in pairs.values())
         sizes = self._sizes([edge.records[0].result for edge in hits]) if hits else {}
-        now = time.time()
+        now, by_definition = time.time(), Phase.KEY
         for edge in hits:
             board.mark_hit(edge, now, sizes)
         for job, active in new:
@@ -177,7 +178,7 @@ class Solver:
                 job.receive(active, event)
             for edge in active.edges.values():
                 if edge.records:
-                    job.decide(active, Phase.KEY, "hit", board.taken(edge.records[0]))
+                    job.decide(active, by_definition, "hit", board.taken(edge.records[0]))
                     break
         return targets
 
@@ -185,7 +186,7 @@ class Solver:
         propagate(active, board.hit, numbers or None)
 
     def _flight(
-        self, body: Callable[[], Coroutine[Any, Any, None]], forget: Callable[[], None]
+        self, body: Callable[[], Coroutine[Any, Any, None]], forget: Callable[[], object]
     ) -> Flight[None]:
         def ended(flight: Flight[None]) -> None:
             forget()
@@ -200,29 +201,12 @@ class Solver:
             edge.solving = self._flight(lambda: self._solve(edge), lambda: setattr(edge, "solving", None))
         return edge.solving
 
-    def _mapping(self, active: ActiveVertex) -> Flight[None]:
-        if active.mapping is None:
-            active.mapping = self._flight(lambda: self._map(active), lambda: setattr(active, "mapping", None))
-        return active.mapping
-
-    def _realising(self, active: ActiveVertex, number: int) -> Flight[None]:
-        found = active.realising[number]
-        if found is None:
-            found = active.realising[number] = self._flight(
-                lambda: self._realise(active, number), lambda: active.realising.__setitem__(number, None)
-            )
-        return found
-
     def _running(self, active: ActiveVertex) -> Flight[None]:
         if active.running is None:
             active.running = self._flight(
                 lambda: self._runner.run(active), lambda: setattr(active, "running", None)
             )
         return active.running
-
-    def _wanted(self, wanted: Wanted) -> Flight[None]:
-        active, number = wanted
-        return self._mapping(active) if number < 0 else self._realising(active, number)
 
     # --- the flights --------------------------------------------------------------------------------------
 
@@ -240,7 +224,7 @@ class Solver:
                     await waits.change()
                 elif active.unready or not active.mapped:
                     if not active.mapped:
-                        waits.join(self._mapping(active))
+                        waits.join(self._keying.mapping(active))
                     if not joined:
                         joined = True
                         board.miss(edge)
@@ -266,88 +250,20 @@ class Solver:
         untried = [each for each in active.imports if not each.tried and not active.ignore_cache]
         if untried:
             maps = [item for item in wanted if item[1] < 0]
-            return [self._wanted(item) for item in maps] or [self._importing.opening(each) for each in untried]
-        return [self._wanted(item) for item in wanted]
+            return [self._keying.answer(item) for item in maps] or [self._importing.opening(each) for each in untried]
+        return [self._keying.answer(item) for item in wanted]
 
     def _needed(self, active: ActiveVertex) -> Iterator[Flight[None]]:
         """What realises the inputs that a vertex needs to run; those that are there are marked as such."""
         for number, given in enumerate(active.inputs):
-            if active.ready[number]:
+            if number in active.ready:
                 continue
             if not active.is_plain(number):
-                yield self._realising(active, number)
+                yield self._keying.realising(active, number)
             elif given.done:
                 active.realised(number)
             else:
                 yield self._solving(given)
-
-    async def _map(self, active: ActiveVertex) -> None:
-        """Ask a source for its next cache map."""
-        if active.maps is None:
-            board.begin(active)
-            active.maps = active.operation.cache_maps(StepJob(self, active))
-        try:
-            cache_map = await anext(active.maps, None)
-            if cache_map is not None:
-                active.set_map(cache_map)
-                self._store.note(cache_map.digest, cache_map.plaintext)
-                board.decide(active, Phase.KEY, "keyed", cache_map.digest)
-            elif active.map is None:
-                raise DefinitionError(f"{active.vertex!r} has no cache key")
-            active.mapped = cache_map is None or cache_map.final
-        except BaseException as error:
-            active.forget_maps()
-            if isinstance(error, asyncio.CancelledError):
-                board.complete(active, Outcome.CANCELLED)
-            if not isinstance(error, Exception):
-                raise
-            raise board.fail(active, error) from error
-        active.mapping = None
-        self._propagate(active)
-        if active.mapped and not any(edge.records for edge in active.edges.values()):
-            board.pause(active)
-
-    async def _realise(self, active: ActiveVertex, number: int) -> None:
-        """Realise one input, prepare it, and compute its content key where there is one."""
-        given = active.inputs[number]
-        with Waits() as waits:
-            while not given.done:
-                await waits.on(self._solving(given))
-        assert active.map is not None
-        dep = active.map.deps[number]
-        if dep.preprocess is not None or dep.content is not None:
-            job = StepJob(self, active)
-            held = given.ref.clone() if given.ref is not None else None
-            try:
-                if dep.preprocess is not None:
-                    await dep.preprocess(job, held)
-                if dep.content is not None:
-                    with job.waiting("content-hash"):
-                        digest = await dep.content(job, held)
-                    board.decide(active, Phase.CONTENT, "keyed", f"input:{number}", digest)
-                    self._connect(active, number, digest)
-            except Exception as error:
-                raise board.fail(active, error, [each.ref for each in active.inputs]) from error
-            finally:
-                if held is not None:
-                    await held.release()
-        active.realised(number)
-        self._propagate(active, number)
-
-    def _connect(self, active: ActiveVertex, number: int, content_digest: Digest) -> None:
-        """Content is known: what it leads to, the definition of the same input leads to from now on."""
-        assert active.map is not None
-        selector = active.map.deps[number].selector or ""
-        content = active.content[number] = root_key(content_digest, CONTENT)
-        given = active.inputs[number]
-        sources = [(key, selector) for key in given.result_keys] + [(content, "")]
-        if not active.ignore_cache:
-            for edge in active.edges.values():
-                digest = active.map.digest
-                known = frozenset[str]().union(
-                    *(active.cache.targets(key, number, edge.index, digest, selector) for key in given.keys)
-                )
-                edge.by_content |= active.cache.connect(sources, number, edge.index, digest) - known
 
     async def _load(self, edge: ActiveEdge) -> None:
         """Take the best record; one whose result is gone is forgotten, and the edge looked at again."""

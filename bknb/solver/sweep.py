@@ -18,7 +18,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 
 from bknb.keys.cachekey import root_key
-from bknb.protocols import CacheRecord, CacheStore
+from bknb.protocols import CacheMap, CacheRecord
 from bknb.solver.graph import FOUND, NOTHING, OPEN, ActiveEdge, ActiveVertex
 
 Wanted = tuple[ActiveVertex, int]
@@ -75,10 +75,9 @@ def update(edge: ActiveEdge, numbers: Sequence[int] | None = None) -> bool:
         edge: which.
         numbers: the inputs of which something may have become known; None for all.
     """
-    active = edge.vertex
-    if edge.done or active.map is None:
+    active, map_ = edge.vertex, edge.vertex.map
+    if edge.done or map_ is None:
         return False
-    store = active.cache
     if active.ignore_cache:
         changed, edge.closed = not edge.closed, True
         return changed
@@ -88,37 +87,43 @@ def update(edge: ActiveEdge, numbers: Sequence[int] | None = None) -> bool:
         closed = active.mapped
     else:
         for number in range(len(active.inputs)) if numbers is None else numbers:
-            _look(edge, store, number)
-        first, *others = edge.found
-        keys = NOTHING if edge.empty else first.intersection(*others) if others else first
-        closed = edge.dead > 0 or not edge.opens
+            _look(edge, number, map_)
+        keys, closed = _agreed(edge)
     records = _records(active, keys) if keys else ()
-    closed = closed or bool(records)
-    changed = edge.closed != closed or bool(edge.records) != bool(records) or edge.keys != keys
+    if records:
+        closed = True
+    changed = edge.closed != closed or edge.keys != keys or bool(edge.records) != bool(records)
     edge.keys, edge.records, edge.closed = keys, records, closed
     return changed
 
 
-def _look(edge: ActiveEdge, store: CacheStore, number: int) -> None:
+def _look(edge: ActiveEdge, number: int, cache_map: CacheMap) -> None:
     """What one input leads to, and whether more may come of it."""
-    active, index = edge.vertex, edge.index
-    assert active.map is not None
-    digest, dep, given = active.map.digest, active.map.deps[number], active.inputs[number]
+    active, index, digest = edge.vertex, edge.index, cache_map.digest
+    dep, given, targets = cache_map.deps[number], active.inputs[number], active.cache.targets
+    content, selector = active.content.get(number), dep.selector or ""
     found = NOTHING
     for key in given.keys:
-        targets = store.targets(key, number, index, digest, dep.selector or "")
-        found = found | targets if found else targets
-    content = active.content[number]
+        more = targets(key, number, index, digest, selector)
+        found = found | more if found else more
     if content is not None:
-        found |= store.targets(content, number, index, digest, "")
-    open_ = not given.closed or (dep.content is not None and content is None)
+        found |= targets(content, number, index, digest, "")
+    state = FOUND if found else 0
+    if not given.closed or (content is None and dep.content is not None):
+        state |= OPEN
     edge.found[number] = found
-    old, new = edge.state[number], (FOUND if found else 0) | (OPEN if open_ else 0)
-    if old != new:
-        edge.state[number] = new
-        edge.opens += (new & OPEN) - (old & OPEN)
-        edge.empty += (old & FOUND) // FOUND - (new & FOUND) // FOUND
-        edge.dead += (new == 0) - (old == 0)
+    edge.counts[edge.state[number]] -= 1
+    edge.counts[state] += 1
+    edge.state[number] = state
+
+
+def _agreed(edge: ActiveEdge) -> tuple[frozenset[str], bool]:
+    """The keys that all inputs lead to, and whether that is the last word."""
+    dead, unknown, _, hopeful = edge.counts
+    if dead or unknown:
+        return NOTHING, dead > 0
+    first = edge.found[0]
+    return (first.intersection(*edge.found[1:]) if len(edge.found) > 1 else first), not hopeful
 
 
 def _records(active: ActiveVertex, keys: frozenset[str]) -> tuple[CacheRecord, ...]:

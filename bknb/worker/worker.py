@@ -106,17 +106,17 @@ class LocalWorker:
             DefinitionError: an op or a source that is not known.
         """
         op = vertex.op
-        if isinstance(op, ops.SourceOp):
-            source = self._sources.get(op.identifier.partition("://")[0])
-            if source is None:
-                raise UnsupportedError(
-                    f"sources like {op.identifier[:80]} are not there yet: images and local folders are"
-                )
-            return SourceOperation(vertex, source)
         operation = _OPERATIONS.get(type(op))
-        if operation is None:
+        if operation is not None:
+            return operation(vertex, op, self._cache_map(vertex), self)
+        if not isinstance(op, ops.SourceOp):
             raise DefinitionError(f"unknown op {type(op).__name__}", vertex.digest)
-        return operation(vertex, op, self._cache_map(vertex), self)
+        source = self._sources.get(op.identifier.partition("://")[0])
+        if source is None:
+            raise UnsupportedError(
+                f"sources like {op.identifier[:80]} are not there yet: images and local folders are"
+            )
+        return SourceOperation(vertex, source)
 
     async def load(self, result: str) -> Ref | None:
         """The Ref that a cache record names, or None if it is gone."""

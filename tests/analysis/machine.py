@@ -15,7 +15,7 @@ from typing import Any
 
 from bknb.analysis import Explanation, Seen, explain
 from bknb.api.explained import evicted_by, seen
-from bknb.builder.local import _Build
+from bknb.builder.building import Building
 from bknb.builder.stream import Stream
 from bknb.cache.store import SqliteCacheStore
 from bknb.cache.tombstones import Tombstones
@@ -145,7 +145,7 @@ class LightBuilder:
             frontend_version=self.frontend_version, exporter=lambda request: LightCacheExporter(export),
         )  # fmt: skip
         session = LocalSession(directories, environ={})
-        result = await _Build(parts, request, session, Stream(events.append)).run()
+        result = await Building(parts, request, session, Stream(events.append)).run()
         return LightBuild(result, tuple(events), self._seen(result.id))
 
     def job(self, *given: Any, **options: Any) -> Any:

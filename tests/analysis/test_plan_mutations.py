@@ -18,7 +18,7 @@ import pytest
 
 from bknb.analysis.predict import Foreseen, Prediction, predict
 from bknb.analysis.shadow import ShadowStore
-from bknb.builder.local import _Build
+from bknb.builder.building import Building
 from bknb.builder.stream import Stream
 from bknb.cache.contenthash import Tree
 from bknb.digest import Digest
@@ -69,7 +69,7 @@ async def foretell(
         frontend_version="",
     )  # fmt: skip
     request = SolveRequest("dockerfile.v0", opts)
-    frontend = await _Build(parts, request, session, Stream(lambda event: None)).compiled()
+    frontend = await Building(parts, request, session, Stream(lambda event: None)).compiled()
     edges = [result.edge for result in frontend.results if result.edge is not None]
     found = await predict(
         edges, ShadowStore(machine.store), LightFacts(machine.worker), platform=AMD64, session=session,

@@ -12,6 +12,7 @@ from bknb.digest import Digest
 from bknb.errors import Range, StoreError, UsageError
 from bknb.events import BuildEvent, DecisionEvent, Event, LogEvent, Outcome, Phase, ResourceEvent, VertexEvent
 from bknb.history import History, Recorder, new_id, open_build, save_build
+from bknb.history import store as history_store
 from bknb.history.recorder import git_state, images_of, redact, step_records
 from bknb.protocols import FrontendResult, Origin, PlatformResult, SolveRequest
 from bknb.record import Record, StepRecord, pair
@@ -87,6 +88,18 @@ def test_a_record_outlives_its_writer(tmp_path: Path) -> None:
     again.close()
     with pytest.raises(StoreError, match="newer"):
         History(tmp_path / "h.db")
+
+
+def test_a_question_ends_the_rest_of_the_writer(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lets go first who waits for the build, and not a moment longer than nobody asks for the record."""
+    monkeypatch.setattr(history_store, "PAUSE", None)  # for ever
+    done: list[int] = []
+    for number in range(3):
+        history.later(lambda number=number: done.append(number))  # type: ignore[misc]
+        history.flush()
+    history.later(lambda: done.append(3))
+    history.close()
+    assert done == [0, 1, 2, 3]
 
 
 def test_one_bad_record_does_not_stop_the_others(history: History) -> None:
