@@ -3,6 +3,9 @@
 A step that would run in the prediction may be found after all if content that nobody knows yet equals what was
 there before. That needs a key in the cache to which *everything that is known* of the step leads, and which has a
 result. `Doubts` works out those keys, inputs first; a step without any runs for certain.
+
+It may also come to the key of another step of the same build, and share the run of that. Most such keys are in the
+cache that the prediction has left; those of steps that stand on a folder of the client as a whole are in none.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Final
 from bknb.analysis.shadow import ShadowStore
 from bknb.digest import Digest
 from bknb.events import Outcome
+from bknb.keys.cachekey import VOLATILE
 from bknb.solver.graph import NOTHING, ActiveEdge, ActiveVertex
 
 RAN: Final = (Outcome.RAN, Outcome.MERGED)
@@ -30,6 +34,7 @@ class Doubts:
     Attributes:
         open: vertices that may be found.
         idle: vertices that may not be needed, because one that is open may be found.
+        shared: vertices that may turn out to be one with another of this build, of which one runs then.
     """
 
     def __init__(
@@ -43,13 +48,35 @@ class Doubts:
         self._stood_in = stood_in
         self._found: dict[ActiveEdge, frozenset[str]] = {}
         self._kept: dict[ActiveEdge, frozenset[str]] = {}
+        self._passing: dict[tuple[str, int, int, str, str], set[str]] = {}
+        self._volatile: dict[tuple[str, int], set[str]] = {}
         self.open: set[ActiveVertex] = set()
+        self.shared: set[ActiveVertex] = set()
+        for active in graph:
+            if active.status.outcome in RAN and active.map is not None:
+                self._note_passing(active)
         for active in graph:
             if active.status.outcome in RAN and active.map is not None:
                 self._weigh(active)
             for edge in active.edges.values():
                 self._recall(edge)
         self.idle = self._idle(reversed(graph), goals) if self.open else set()
+
+    def about(self, active: ActiveVertex) -> bool:
+        """Whether it is in doubt what becomes of a vertex."""
+        return active in self.open or active in self.idle or active in self.shared
+
+    def _note_passing(self, active: ActiveVertex) -> None:
+        """Remember links to keys that last for this build only: no cache has them, and what comes to one runs once."""
+        assert active.map is not None
+        digest = active.map.digest
+        for edge in active.edges.values():
+            keys = {key for key in edge.result_keys if key.startswith(VOLATILE)}
+            if keys and active.inputs:
+                self._volatile.setdefault((digest, edge.index), set()).update(keys)
+                for number, given in enumerate(active.inputs):
+                    for key, selector in _pairs(active, number, given.result_keys):
+                        self._passing.setdefault((key, number, edge.index, digest, selector), set()).update(keys)
 
     def _weigh(self, active: ActiveVertex) -> None:
         """Work out the keys that a vertex may have beside those that it has in the prediction.
@@ -67,6 +94,8 @@ class Doubts:
                 self._kept[edge] = kept
                 if not active.ignore_cache:
                     self._found[edge] = kept
+                    if any(key.startswith(VOLATILE) for key in kept):
+                        self.shared.add(active)
             found = NOTHING if active.ignore_cache else self._keys(edge, blind, self._found, results=False)
             if any(self._store.records(key) for key in found):
                 self.open.add(active)
@@ -92,7 +121,9 @@ class Doubts:
         """Where all inputs that are known lead to, by what they may have `more` of too."""
         active = edge.vertex
         assert active.map is not None
-        keys = self._store.keyed(active.map.digest, edge.index) - edge.keys - frozenset(edge.result_keys)
+        digest, index = active.map.digest, edge.index
+        keys = self._store.keyed(digest, index).union(self._volatile.get((digest, index), ()))
+        keys -= edge.keys.union(edge.result_keys)
         for number, given in enumerate(active.inputs):
             if keys and number not in blind:
                 own = (*given.keys, *given.result_keys) if results else given.keys
@@ -103,24 +134,22 @@ class Doubts:
         """Where one input leads to."""
         active = edge.vertex
         assert active.map is not None
-        selector = active.map.deps[number].selector or ""
-        pairs = [(key, selector) for key in keys]
-        content = active.content.get(number)
-        if content is not None:
-            pairs.append((content, ""))
-        digest = active.map.digest
-        return NOTHING.union(*(self._store.targets(k, number, edge.index, digest, s) for k, s in pairs))
+        digest, reached = active.map.digest, set[str]()
+        for key, selector in _pairs(active, number, keys):
+            reached |= self._store.targets(key, number, edge.index, digest, selector)
+            reached.update(self._passing.get((key, number, edge.index, digest, selector), ()))
+        return frozenset(reached)
 
     def _idle(self, downwards: Iterable[ActiveVertex], goals: Collection[ActiveVertex]) -> set[ActiveVertex]:
         idle: set[ActiveVertex] = set()
         for active in downwards:
             if active.status.outcome in RAN and active not in goals:
                 uses = ((above, number) for above, numbers in active.consumers.items() for number in numbers)
-                if not any(self._surely_takes(above, number, idle) for above, number in uses):
+                if not any(self.surely_takes(above, number, idle) for above, number in uses):
                     idle.add(active)
         return idle
 
-    def _surely_takes(self, above: ActiveVertex, number: int, idle: set[ActiveVertex]) -> bool:
+    def surely_takes(self, above: ActiveVertex, number: int, idle: set[ActiveVertex]) -> bool:
         """Whether a vertex needs an input whatever comes of what is open: for its content, or to run."""
         sure = above not in self.open and above not in idle
         if number in above.content:
@@ -137,3 +166,11 @@ class Doubts:
             for edge in above.edges.values()
             for key in given.keys
         )
+
+
+def _pairs(active: ActiveVertex, number: int, keys: Iterable[str]) -> list[tuple[str, str]]:
+    """What links start from at one input with these keys: each with its selector, and its content if that was looked at."""
+    assert active.map is not None
+    selector, content = active.map.deps[number].selector or "", active.content.get(number)
+    pairs = [(key, selector) for key in keys]
+    return pairs if content is None else [*pairs, (content, "")]

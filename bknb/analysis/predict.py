@@ -15,21 +15,23 @@ next build finds it.
 
 What a step would write nobody knows, so its content stands in as a digest of its own: equal to itself, since a
 later look at the same result gives the same digest, and to nothing else. A step that is keyed by such content and
-finds nothing may find something in truth, but only where the cache has a key that everything else leads to. Only
-then, for what stands on it, and for what is needed only if it runs, the answer is "known only at run time"
-(`Foreseen.UNKNOWN`); where every step's content is known, because it reads contexts only or nothing that runs, there
-is no such answer.
+finds nothing may find something in truth, but only where the cache has a key that everything else leads to, or where
+another step of the build comes to the same key (`doubt`). One that such content leads to may be found too late for
+anybody to see that its result is gone (`late`). Only then, for what stands on it, and for what is needed only if it
+runs, the answer is "known only at run time" (`Foreseen.UNKNOWN`); where every step's content is known, because it
+reads contexts only or nothing that runs, there is no such answer.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeAlias
 
 from bknb.analysis.doubt import Doubts
+from bknb.analysis.late import Watch, late
 from bknb.analysis.shadow import PLANNED, ShadowStore
 from bknb.cache.contenthash import scratch_digest
 from bknb.cache.handles import UncountedRef
@@ -44,6 +46,7 @@ from bknb.protocols import CacheMap, CacheRecord, CacheSource, Dep, Job, Operati
 from bknb.solver import Solver
 from bknb.solver.graph import ActiveVertex
 from bknb.solver.job import Describe, describe
+from bknb.solver.run import SCRATCH
 
 MapOf: TypeAlias = Callable[[Vertex], CacheMapSpec]
 """Gives the cache map of a vertex that is not a source."""
@@ -156,13 +159,14 @@ async def predict(
         describe: as `Solver.job` takes it.
     """
     worker = _Worker(store, facts, map_of or (lambda vertex: cache_map(vertex, platform)), platform)
+    watch = Watch(emit)
     error: StepError | None = None
     async with (
         Solver(worker, store) as solver,
         solver.job(
             "plan",
             session,
-            emit,
+            watch,
             ignore_cache=ignore_cache,
             describe=describe,
             cache_from=[_Import(source, source.name) for source in cache_from],
@@ -176,26 +180,25 @@ async def predict(
             if not isinstance(raised.cause, BknbError):
                 raise raised.cause from None
             error = raised
-        return Prediction(_verdicts(job.graph, edges, store, worker.stood_in), error)
+        doubts = await _doubts(list(job.graph), edges, worker, watch if error is None else None)
+        return Prediction({active.vertex.digest: _verdict(active, doubts) for active in job.graph}, error)
 
 
-def _verdicts(
-    graph: Iterable[ActiveVertex],
-    edges: Sequence[Edge],
-    store: ShadowStore,
-    stood_in: set[tuple[Digest, int]],
-) -> dict[Digest, Verdict]:
-    actives = list(graph)
+async def _doubts(
+    graph: Sequence[ActiveVertex], edges: Sequence[Edge], worker: _Worker, watch: Watch | None
+) -> Doubts:
+    """What is in doubt; `watch` is None for a build that fails: how far that comes is told as though nothing were late."""
     wanted = {edge.vertex.digest for edge in edges}
-    doubts = Doubts(
-        actives, {active for active in actives if active.vertex.digest in wanted}, store, stood_in
-    )
-    return {active.vertex.digest: _verdict(active, doubts) for active in actives}
+    goals = {active for active in graph if active.vertex.digest in wanted}
+    doubts = Doubts(graph, goals, worker.store, worker.stood_in)
+    if watch is not None:
+        doubts.idle |= await late(graph, goals, doubts, watch, worker.stood_in, worker.is_there)
+    return doubts
 
 
 def _verdict(active: ActiveVertex, doubts: Doubts) -> Verdict:
     outcome = active.status.outcome
-    if active in doubts.open or active in doubts.idle:
+    if doubts.about(active):
         return Verdict(Foreseen.UNKNOWN)
     match outcome:
         case Outcome.DEFINITION | Outcome.CONTENT | Outcome.REMOTE:
@@ -207,8 +210,12 @@ def _verdict(active: ActiveVertex, doubts: Doubts) -> Verdict:
             # As one that was cancelled: on its way when another input decided. A build may be slower at that.
             return Verdict(Foreseen.RUN)
         case Outcome.MERGED:
-            shared = any(below in doubts.open or below in doubts.idle for below in active.below)
-            return Verdict(Foreseen.UNKNOWN) if shared else Verdict(Foreseen.CACHED, outcome.value)
+            if any(doubts.about(below) for below in active.below):
+                return Verdict(Foreseen.UNKNOWN)
+            if any(below.ignore_cache for below in active.below) and not active.ignore_cache:
+                # It runs too where it is the first to begin: what ignores the cache follows nobody who does not.
+                return Verdict(Foreseen.RUN)
+            return Verdict(Foreseen.CACHED, outcome.value)
         case Outcome.FAILED:
             return Verdict(Foreseen.FAIL, error=active.status.error)
         case _:
@@ -291,6 +298,10 @@ class _Worker:
         """A record that is there, or that would be."""
         there = result.startswith(PLANNED) or await self.facts.present(result)
         return _Nobodys(result) if there else None
+
+    async def is_there(self, record: CacheRecord) -> bool:
+        """Whether a record could be taken."""
+        return record.result == SCRATCH or record.load is not None or await self.load(record.result) is not None
 
     def _dep(self, vertex: Vertex, number: int, spec: DepSpec) -> Dep:
         selectors = spec.content

@@ -218,3 +218,85 @@ def test_two_steps_that_are_one_run_once(store: SqliteCacheStore) -> None:
         assert "merged" in {verdict.by for verdict in told.verdicts.values()}
 
     asyncio.run(run())
+
+
+def lose(bench: Bench, *names: str) -> None:
+    """Let results of some steps be gone."""
+    for result, value in list(bench.world.results.items()):
+        if value.startswith(tuple(f"{name}(" for name in names)):
+            del bench.world.results[result]
+
+
+def test_what_is_found_while_it_is_waited_for(store: SqliteCacheStore) -> None:
+    """The top waits for `a` and `b`, as nothing leads to it until `a` has run; the content of `m` leads to `b`.
+
+    Whether anybody comes to see that the result of `b` is gone, before the top is found, is a matter of time; and so
+    is what becomes of `x`, which is needed only if `b` runs. Where the result is there, nothing is in doubt.
+    """
+
+    async def run() -> None:
+        bench = Bench(store)
+        graph = "s = source\nm = run! s\na = run m s*\nx = run s\nb = run m* x\nc = run m*\ntop = run b c a\n"
+        await bench.build(graph)
+        found, told = await foresee(bench, graph)
+        assert (found["b"], found["c"], found["x"], told.unknown) == (*[Foreseen.CACHED] * 3, 0)
+        lose(bench, "b", "x")
+        found, _ = await foresee(bench, graph)
+        assert found["b"] is found["x"] is Foreseen.UNKNOWN
+        del found["b"], found["x"]
+        await bench.build(graph)
+        happened = bench.events.outcomes()
+        assert {name for name, outcome in found.items() if outcome is Foreseen.RUN} == {"m", "a"}
+        assert {name for name in found if happened[name] == "ran"} == {"m", "a"}
+        assert found["s"] is found["c"] is found["top"] is Foreseen.CACHED
+
+    asyncio.run(run())
+
+
+def test_a_loss_that_shows_too_late(store: SqliteCacheStore) -> None:
+    """As above, with no more than is needed: `b` ends as cached, skipped, stopped or run; the others are certain.
+
+    Where the cache has noticed before that the result is gone, it has the key still, and `b` is as likely to be skipped.
+    """
+
+    async def run() -> None:
+        bench = Bench(store)
+        graph = "s = source\nm = run! s\na = run m s*\nb = run m*\ntop = run b a\n"
+        await bench.build(graph)
+        lose(bench, "b")
+        for _ in range(2):
+            found, told = await foresee(bench, graph)
+            assert (found["b"], told.unknown) == (Foreseen.UNKNOWN, 1 / 5)
+            assert (found["a"], found["top"]) == (Foreseen.RUN, Foreseen.CACHED)
+            for result in store.results():
+                if result not in bench.world.results:
+                    store.forget(result)
+
+    asyncio.run(run())
+
+
+def test_two_steps_that_may_be_one(store: SqliteCacheStore) -> None:
+    """Two steps with one op read a context as a whole, which no cache knows, and by content what is yet to be made."""
+
+    async def run() -> None:
+        bench = Bench(store)
+        graph = "ctx = local\nm = run ctx\na = same m* ctx\nb = same m/part* ctx\nc = run m* ctx\ntop = run a b c\n"
+        found, told = await foresee(bench, graph)
+        assert found["a"] is found["b"] is Foreseen.UNKNOWN and told.unknown == 2 / 6
+        await bench.build(graph)
+        happened = bench.events.outcomes()
+        assert Counter([happened["a"], happened["b"]]) == {"ran": 1, "merged": 1}
+
+    asyncio.run(run())
+
+
+def test_one_that_ignores_the_cache_follows_nobody(store: SqliteCacheStore) -> None:
+    """Of two steps that are one, both would run if the one that ignores the cache were second; which is, nobody knows."""
+
+    async def run() -> None:
+        found, told = await foresee(
+            Bench(store), "base = source\na = same! base\nb = same base\ntop = run a b\n"
+        )
+        assert found["a"] is found["b"] is Foreseen.RUN and told.unknown == 0
+
+    asyncio.run(run())
