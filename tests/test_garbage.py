@@ -7,7 +7,7 @@ import gc
 import weakref
 
 from bknb.flight import Flight, Waits
-from bknb.garbage import no_collection
+from bknb.garbage import SELDOM, no_collection, seldom_collected
 
 
 class Node:
@@ -53,6 +53,23 @@ def test_the_frozen_stays_frozen() -> None:
         assert gc.get_freeze_count() > 0
     finally:
         gc.unfreeze()
+
+
+def test_passes_through_everything_are_rarer_during_builds() -> None:
+    """From the first build to the last of those that run at once; thresholds that somebody sets meanwhile stay."""
+    usual = gc.get_threshold()
+    with seldom_collected:
+        rarer = gc.get_threshold()
+        with seldom_collected:
+            assert gc.get_threshold() == rarer == (*usual[:2], usual[2] * SELDOM)
+        assert gc.get_threshold() == rarer
+    assert gc.get_threshold() == usual
+    try:
+        with seldom_collected:
+            gc.set_threshold(900, 5, 5)
+        assert gc.get_threshold() == (900, 5, 5)
+    finally:
+        gc.set_threshold(*usual)
 
 
 async def test_a_flight_that_has_landed_is_no_cycle() -> None:

@@ -17,6 +17,7 @@ from bknb.builder.parts import Parts, open_parts
 from bknb.builder.stream import Stream
 from bknb.digest import Digest
 from bknb.events import Emit, VertexEvent, WarningEvent
+from bknb.garbage import seldom_collected
 from bknb.llb.vertex import Vertex
 from bknb.oci.types import Descriptor, Index, parse_document
 from bknb.protocols import (
@@ -59,7 +60,7 @@ class LocalBuilder:
         if self._note:
             note, self._note = self._note, ""
             stream(WarningEvent(Digest.of_text(note), 1, note))
-        with self.collector.building():
+        with self.collector.building(), seldom_collected:
             return await Building(self.parts, request, session, stream).run()
 
     async def compile(self, request: SolveRequest, session: Session, emit: Emit) -> Compiled:
