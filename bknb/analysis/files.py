@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bknb.analysis.causes import Cause, Kind
 from bknb.cache.listing import ListedFile, Listing
-from bknb.llb.ops import SourceOp
+from bknb.llb.ops import CopyAction, FileOp, SourceOp
 from bknb.llb.vertex import Vertex
 from bknb.patterns import PatternError, PatternMatcher
 
@@ -41,6 +41,37 @@ def file_causes(before: Listing, after: Listing, origin: tuple[str, str]) -> lis
         or not any(path.startswith(cause.subject + "/") for path in paths)
     ]
     return named[:MOST_CAUSES]
+
+
+def through_links(
+    causes: Sequence[Cause], before: Listing, after: Listing, step: Vertex, number: int
+) -> list[Cause]:
+    """The same causes; where a step copies through a link that leads elsewhere now, that instead of what it led to."""
+    paths = [file.path.lstrip("/") for file in before.files], [file.path.lstrip("/") for file in after.files]
+    sources = _copied(step, number)
+    away = [source for source in sources if not any(_beneath(path, source) for side in paths for path in side)]
+    if len(away) != 1:
+        return list(causes)
+    was, now = (
+        min((path for path in side if not any(_beneath(path, source) for source in sources)), default="")
+        for side in paths
+    )
+    led = [cause for cause in causes if _beneath(cause.subject, was) or _beneath(cause.subject, now)]
+    if not was or not now or was == now or not led:
+        return list(causes)
+    return [Cause(Kind.FILE_LINK, away[0], was, now, led[0].origin), *(c for c in causes if c not in led)]
+
+
+def _copied(step: Vertex, number: int) -> list[str]:
+    """The paths, as written, that a step copies from an input; none if one of them is a pattern."""
+    actions = step.op.actions if isinstance(step.op, FileOp) else ()
+    copies = [a.action for a in actions if isinstance(a.action, CopyAction) and a.secondary_input == number]
+    found = [copy.src.strip("/") for copy in copies]
+    return [] if any(set(path) & set("*?[\\") or not path for path in found) else found
+
+
+def _beneath(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
 
 
 def by_patterns(causes: Sequence[Cause], before: Vertex, after: Vertex) -> list[Cause]:

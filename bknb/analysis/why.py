@@ -23,7 +23,7 @@ from bknb.analysis.changes import (
     shown,
     variables,
 )
-from bknb.analysis.files import by_patterns, file_causes
+from bknb.analysis.files import by_patterns, file_causes, through_links
 from bknb.analysis.seen import Seen, uses
 from bknb.analysis.sources import platform_cause, source_causes
 from bknb.cache.listing import Listing
@@ -322,6 +322,7 @@ class _Comparison:
                 found.append(Cause(Kind.FILES, _label(step), origin=origin))
             else:
                 causes = file_causes(listings[0], listings[1], origin)
+                causes = through_links(causes, listings[0], listings[1], now, number)
                 found += by_patterns(causes, there.vertex, here.vertex) or [Cause(Kind.FILES, _label(step))]
         return found
 

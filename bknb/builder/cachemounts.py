@@ -24,6 +24,7 @@ from bknb.protocols import Compression, Mounts
 
 _PREFIX: Final = "cache-dir:"
 _SUFFIXES: Final = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".tzst": "zstd"}
+_OTHERS: Final = (".zip", ".7z", ".xz", ".txz", ".bz2", ".tbz2", ".lz4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,8 @@ async def save_cache_mount(parts: Parts, id: str, path: str) -> int:
             f"; there are {', '.join(names)}" if names else "; there are none yet"
         )
         raise UsageError(f"there is no cache mount {id!r}{known}")
+    if Path(path).suffix.lower() in _OTHERS:
+        raise UsageError(f"{path}: a cache mount is written as a tar; end the name with .tar, .tar.gz or .tar.zst")
     codec = compressor(Compression(_SUFFIXES.get(Path(path).suffix, "uncompressed")))
 
     def write(reader: int) -> int:

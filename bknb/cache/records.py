@@ -23,6 +23,7 @@ from bknb.tables import connect, transaction
 
 SCHEMA_NUMBER: Final = 1
 CACHE_MOUNT: Final = "exec.cachemount"
+GONE: Final = "a result that is needed was removed from the store: build again"
 
 _SCHEMA: Final = """
 CREATE TABLE record(
@@ -113,7 +114,7 @@ class RecordTable:
         """
         record = self.find(id)
         if record is None:
-            raise SnapshotError("a result that is needed was removed from the store: build again")
+            raise SnapshotError(GONE)
         return record
 
     def parts(self, id: str) -> list[Part]:

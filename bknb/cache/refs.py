@@ -18,7 +18,7 @@ from bknb.cache.chain import chain_id, layer_chain
 from bknb.cache.folders import CacheMounts
 from bknb.cache.handles import StoredMutableRef, StoredRef
 from bknb.cache.making import Maker, side_by_side
-from bknb.cache.records import Record, RecordTable, new_id
+from bknb.cache.records import GONE, Record, RecordTable, new_id
 from bknb.digest import Digest
 from bknb.errors import SnapshotError
 from bknb.garbage import no_collection
@@ -104,7 +104,7 @@ class DiskRefStore:
         """
         ref = self.try_hold(id)
         if ref is None:
-            raise SnapshotError("a result that is needed was removed from the store: build again")
+            raise SnapshotError(GONE)
         return ref
 
     def try_hold(self, id: str) -> StoredRef | None:

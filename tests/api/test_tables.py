@@ -106,6 +106,9 @@ def test_what_is_wrong_is_one_line(client: Client, context: Path, tmp_path: Path
     build(client, context)
     with pytest.raises(UsageError, match="did you mean packages"):
         save_mount(client, "package", str(tmp_path / "x.tar"))
+    with pytest.raises(UsageError, match=r"packages\.zip: a cache mount is written as a tar; end the name with \.tar"):
+        save_mount(client, "packages", str(tmp_path / "packages.zip"))
+    assert not (tmp_path / "packages.zip").exists()
     with pytest.raises(UsageError, match="cannot write"):
         save_mount(client, "packages", str(tmp_path / "none" / "x.tar"))
     with pytest.raises(UsageError, match="cannot read"):

@@ -494,6 +494,24 @@ def test_a_copy_that_became_a_link_is_edited_once(shared: Client, app: Path) -> 
     assert subject == "the step before COPY --from=one /x /y"
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_link_that_is_copied_through_is_named_as_a_link(shared: Client, app: Path, folder: bool) -> None:
+    """What it led to is still there, and what it leads to now was there before: neither came nor went."""
+    for name in ("one", "two"):
+        target = app / name / "conf" if folder else app / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(name)
+    (app / "now").symlink_to("one")
+    text = "FROM scratch\nCOPY now req.txt /x/\n"
+    build(shared, app, text)
+    (app / "now").unlink()
+    (app / "now").symlink_to("two")
+    assert told(build(shared, app, text)) == [("file-link", "now", "one", "two")]
+    (app / "two" / "conf" if folder else app / "two").write_text("three")
+    ((kind, subject, *_),) = told(build(shared, app, text))
+    assert (kind, subject) == ("file-content", "two/conf" if folder else "two")
+
+
 def test_an_earlier_build_did_not_lose_what_a_later_one_made(shared: Client, context: Path) -> None:
     """Compared the wrong way round, or with itself, a build says what differs, and nothing of a cache that forgot."""
     text = f"FROM busybox\nRUN echo {context} > /a\nRUN cat /a > /b\n"
