@@ -99,10 +99,12 @@ class CacheMounts:
     async def _new(self, key: str, base: Ref | None, description: str) -> str:
         id = new_id()
         below = await self._store.materialise(base.id) if base is not None else ""
-        # The record first: without its directory it is forgotten, while nobody would find the other half.
-        record = Record(id, "folder", snapshot=id, key=key, type=CACHE_MOUNT, description=description)
+        # The record first: without its directory it is forgotten, while nobody would find the other half. Where the
+        # directory is it says only when that is whole: whoever is killed in between leaves none.
+        record = Record(id, "folder", key=key, type=CACHE_MOUNT, description=description)
         self._store.records.insert(record, hold=False)
         await self._store.snapshots.prepare_folder(id, below)
+        self._store.records.materialised(id, id, 0)
         return id
 
     def _try(self, id: str, *, alone: bool) -> int | None:

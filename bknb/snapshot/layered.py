@@ -190,9 +190,10 @@ class LayeredSnapshotter(ABC):
 
     async def stat(self, name: str) -> SnapshotInfo | None:
         row = self._db.find(name)
-        if row is None or not all(os.path.isdir(path) for path in self._paths(row.stack)):
+        if row is None:
             return None
-        return row.info
+        written = (row.layer,) if row.kind == "active" and row.layer is not None else ()
+        return row.info if all(os.path.isdir(path) for path in self._paths((*row.stack, *written))) else None
 
     async def are_there(self, names: Collection[str]) -> bool:
         # Where no folder has come or gone, and nobody else has written, what was there is there.

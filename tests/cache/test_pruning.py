@@ -11,7 +11,7 @@ from bknb.cache import tombstones
 from bknb.cache.tombstones import Tombstone, Tombstones
 from bknb.errors import SnapshotError
 from tests.cache.test_refs import Desk, desk
-from tests.snapshot.conftest import lab, shim
+from tests.snapshot.conftest import inside, lab, shim
 
 __all__ = ["desk", "lab", "shim"]  # fixtures
 
@@ -68,6 +68,28 @@ async def test_a_cache_mount_that_is_pruned_meanwhile_is_made_again(
     async with desk.store.cache_mount("k", None, "locked", description="cache"):
         (record,) = desk.store.records.by_key("k")
         assert asked[1] == record.id != asked[0]
+
+
+async def test_a_cache_mount_that_a_killed_kernel_had_begun_is_made_anew(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directory is not there, or not whole: nobody takes it for one, even before it is swept."""
+    other = await desk.again()
+
+    async def killed(name: str, base: str = "") -> None:
+        other.lab.snapshots._db.insert_active(name, None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(other.lab.snapshots, "prepare_folder", killed)
+    with pytest.raises(KeyboardInterrupt):
+        async with other.store.cache_mount("k", None, "locked", description="cache"):
+            pass
+    async with desk.store.cache_mount("k", None, "locked", description="cache") as mounts:
+        inside(mounts, "open('x', 'w')")
+    async with desk.store.cache_mount("k", None, "shared", description="cache") as mounts:
+        assert inside(mounts, "result = sorted(show())") == ["x"]
+    await other.store.aclose()
+    await other.lab.snapshots.aclose()
 
 
 async def test_what_a_killed_kernel_left_is_swept(desk: Desk) -> None:

@@ -202,6 +202,14 @@ async def test_what_is_gone_is_not_there(lab: Lab) -> None:
     assert not await lab.snapshots.are_there(everything[2:]) and await lab.snapshots.are_there(["three"])
 
 
+async def test_a_writable_one_without_its_folder_is_not_there(lab: Lab) -> None:
+    """A kernel was killed while it removed it."""
+    await lab.snapshots.prepare_folder("kept")
+    assert await lab.snapshots.stat("kept") is not None
+    shutil.rmtree(max((lab.root / "layers").iterdir(), key=lambda folder: int(folder.name)))
+    assert await lab.snapshots.stat("kept") is None
+
+
 async def test_merges_keep_their_parents_files(lab: Lab) -> None:
     """So do differences."""
     await lab.step("one", "", "open('a', 'w')")
