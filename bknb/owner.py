@@ -23,9 +23,13 @@ class Owner:
             raise UnsupportedError("building needs Linux; use a remote builder")
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self.token = f"{os.getpid()}-{secrets.token_hex(6)}"
-        self._fd = os.open(self._path(self.token), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        while True:
+            self.token = f"{os.getpid()}-{secrets.token_hex(6)}"
+            self._fd = os.open(self._path(self.token), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            if self._path(self.token).exists():
+                break
+            os.close(self._fd)  # one that tidied up saw the file before it was locked
 
     def _path(self, token: str) -> Path:
         return self._folder / f"{token}.lock"
