@@ -59,7 +59,7 @@ def lines_of(chance: random.Random, stage: int) -> list[str]:
         lambda: f"RUN echo {word} > /made{number}",
         lambda: "RUN find / -xdev -name '*.txt' | sort > /list",
         lambda: "RUN cat /*.txt /in/*.txt 2>/dev/null | wc -l > /count",
-        lambda: "RUN ls / | wc -l > /count",
+        lambda: "RUN ls / > /list",
         lambda: f"RUN rm -rf /in/{chance.choice(FILES)} && mkdir -p /in/new{number}",
         lambda: (
             f"COPY {chance.choice(('a.txt', 'b.txt', '*.txt', 'src', 'src/', 'lib', '.', 'src/*.md', 'src/deep'))} /in/"
