@@ -25,8 +25,9 @@ from bknb.tables import connect, transaction
 SCHEMA_NUMBER: Final = 1
 MAX_BUILDS: Final = 1000
 """How many builds are kept; the oldest go first."""
-PAUSE: Final = 0.05
-"""Seconds that the writer rests before it begins, unless somebody asks: who waits for the build goes first."""
+PAUSE: Final = 0.3
+"""Seconds that the writer rests before it begins, unless somebody asks: who waits for the build goes first, and may
+begin the next. A kill in the meantime loses the record, and nothing that was built."""
 
 _SCHEMA: Final = """
 CREATE TABLE build(id TEXT PRIMARY KEY, started REAL NOT NULL, target TEXT NOT NULL, record BLOB NOT NULL);
