@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from bknb.analysis.causes import Cause, Kind
 from bknb.cache.listing import ListedFile, Listing
+from bknb.keys.selectors import has_wildcards
 from bknb.llb.ops import CopyAction, FileOp, SourceOp
 from bknb.llb.vertex import Vertex
 from bknb.patterns import PatternError, PatternMatcher
@@ -47,16 +48,18 @@ def through_links(
     causes: Sequence[Cause], before: Listing, after: Listing, step: Vertex, number: int
 ) -> list[Cause]:
     """The same causes; where a step copies through a link that leads elsewhere now, that instead of what it led to."""
-    paths = [file.path.lstrip("/") for file in before.files], [file.path.lstrip("/") for file in after.files]
     sources = _copied(step, number)
-    away = [source for source in sources if not any(_beneath(path, source) for side in paths for path in side)]
+    if not sources:
+        return list(causes)
+    paths = [file.path.lstrip("/") for file in before.files], [file.path.lstrip("/") for file in after.files]
+    away = [source for source in sources if not any(_lies_in(path, source) for side in paths for path in side)]
     if len(away) != 1:
         return list(causes)
     was, now = (
-        min((path for path in side if not any(_beneath(path, source) for source in sources)), default="")
+        min((path for path in side if not any(_lies_in(path, source) for source in sources)), default="")
         for side in paths
     )
-    led = [cause for cause in causes if _beneath(cause.subject, was) or _beneath(cause.subject, now)]
+    led = [cause for cause in causes if _lies_in(cause.subject, was) or _lies_in(cause.subject, now)]
     if not was or not now or was == now or not led:
         return list(causes)
     return [Cause(Kind.FILE_LINK, away[0], was, now, led[0].origin), *(c for c in causes if c not in led)]
@@ -67,10 +70,10 @@ def _copied(step: Vertex, number: int) -> list[str]:
     actions = step.op.actions if isinstance(step.op, FileOp) else ()
     copies = [a.action for a in actions if isinstance(a.action, CopyAction) and a.secondary_input == number]
     found = [copy.src.strip("/") for copy in copies]
-    return [] if any(set(path) & set("*?[\\") or not path for path in found) else found
+    return [] if any(not path or "\\" in path or has_wildcards(path) for path in found) else found
 
 
-def _beneath(path: str, folder: str) -> bool:
+def _lies_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder + "/")
 
 

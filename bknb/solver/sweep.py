@@ -75,8 +75,8 @@ def update(edge: ActiveEdge, numbers: Sequence[int] | None = None) -> bool:
         edge: which.
         numbers: the inputs of which something may have become known; None for all.
     """
-    active, map_ = edge.vertex, edge.vertex.map
-    if edge.done or map_ is None:
+    active, cache_map = edge.vertex, edge.vertex.map
+    if edge.done or cache_map is None:
         return False
     if active.ignore_cache:
         changed, edge.closed = not edge.closed, True
@@ -87,7 +87,7 @@ def update(edge: ActiveEdge, numbers: Sequence[int] | None = None) -> bool:
         closed = active.mapped
     else:
         for number in range(len(active.inputs)) if numbers is None else numbers:
-            _look(edge, number, map_)
+            _look(edge, number, cache_map)
         keys, closed = _agreed(edge)
     records = _records(active, keys) if keys else ()
     if records:
