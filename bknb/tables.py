@@ -6,6 +6,8 @@ newer bknb is refused instead of misread. Several kernels hold a file open at on
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +33,8 @@ def connect(path: Path, schema: str, number: int) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise StoreError(f"cannot use {path}: {error}") from error
     try:
-        db.execute("PRAGMA journal_mode = WAL")
+        with _alone_in(path.parent):
+            db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA wal_autocheckpoint = {LOG}")
         with transaction(db):
@@ -50,6 +53,20 @@ def connect(path: Path, schema: str, number: int) -> sqlite3.Connection:
         db.close()
         raise StoreError(f"{path} was written by a newer bknb (schema {found}, here {number}): update bknb")
     return db
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One at a time: sqlite does not wait when two change a new file to write-ahead logging, it fails at once.
+
+    The lock is on the folder, because closing a second descriptor of the file would drop sqlite's own locks.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Final
 from bknb.digest import Digest
 from bknb.errors import StoreError
 from bknb.protocols import Descriptor
+from bknb.tables import connect
 
 SCHEMA: Final = 1
 _TABLE: Final = """
@@ -55,18 +56,8 @@ class ImageStore:
 
     def __init__(self, path: str | Path) -> None:
         self._path = str(path)
-        with self._mapped():
-            self._db = sqlite3.connect(self._path, timeout=10, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("BEGIN IMMEDIATE")
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._db.execute(_TABLE)
-                self._db.execute(f"PRAGMA user_version={SCHEMA}")
-            self._db.execute("COMMIT")
-        if version > SCHEMA:
-            self._db.close()
-            raise StoreError(f"{self._path} was written by a newer bknb (schema {version}): update bknb")
+        self._path = str(path)
+        self._db = connect(Path(path), _TABLE, SCHEMA)
 
     def close(self) -> None:
         """Close the file."""
