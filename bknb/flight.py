@@ -124,9 +124,17 @@ class Waits:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        flights, self._flights = list(self._flights), {}
+        self.leave()
+
+    def leave(self) -> None:
+        """Wait for none of them any more."""
+        flights, self._flights, self._following = list(self._flights), {}, iter(())
         for flight in flights:
             flight.leave(self)
+
+    def wake(self) -> None:
+        """Let `change` return, although nothing has landed."""
+        self._event.set()
 
     def landed(self, flight: Flight[Any]) -> None:
         """Called by a flight that was joined."""
@@ -149,7 +157,7 @@ class Waits:
             self.join(flight)
 
     async def change(self) -> None:
-        """Return when at least one flight has landed since the last call.
+        """Return when at least one flight has landed since the last call, or somebody called `wake`.
 
         Raises:
             BaseException: the error of one that failed.

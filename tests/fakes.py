@@ -231,6 +231,9 @@ class FakeWorker:
             raise DefinitionError(f"unknown op {name}")
         return FakeOperation(self.world, vertex, name, kind, marks)
 
+    def has(self, result: str) -> bool:
+        return result in self.world.results
+
     async def load(self, result: str) -> Ref | None:
         self.world.loaded[result] += 1
         return FakeRef(self.world, result) if result in self.world.results else None

@@ -124,9 +124,9 @@ class BuilderFacts:
         finally:
             await ref.release()
 
-    async def present(self, result: str) -> bool:
+    def present(self, result: str) -> bool:
         """Whether it can still become files."""
-        return await self.refs.has(result)
+        return self.refs.has(result)
 
     async def _folder(self, vertex: Vertex) -> Folder:
         known = self.folders.get(vertex.digest)

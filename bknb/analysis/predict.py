@@ -16,10 +16,9 @@ next build finds it.
 What a step would write nobody knows, so its content stands in as a digest of its own: equal to itself, since a
 later look at the same result gives the same digest, and to nothing else. A step that is keyed by such content and
 finds nothing may find something in truth, but only where the cache has a key that everything else leads to, or where
-another step of the build comes to the same key (`doubt`). One that such content leads to may be found too late for
-anybody to see that its result is gone (`late`). Only then, for what stands on it, and for what is needed only if it
-runs, the answer is "known only at run time" (`Foreseen.UNKNOWN`); where every step's content is known, because it
-reads contexts only or nothing that runs, there is no such answer.
+another step of the build comes to the same key (`doubt`). Only then, for what stands on it, and for what is needed
+only if it runs, the answer is "known only at run time" (`Foreseen.UNKNOWN`); where every step's content is known,
+because it reads contexts only or nothing that runs, there is no such answer.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from bknb.analysis.doubt import Doubts
-from bknb.analysis.late import Watch, late
+from bknb.analysis.left import may_begin
 from bknb.analysis.shadow import PLANNED, ShadowStore
 from bknb.cache.contenthash import scratch_digest
 from bknb.cache.handles import UncountedRef
@@ -46,7 +45,6 @@ from bknb.protocols import CacheMap, CacheRecord, CacheSource, Dep, Job, Operati
 from bknb.solver import Solver
 from bknb.solver.graph import ActiveVertex
 from bknb.solver.job import Describe, describe
-from bknb.solver.run import SCRATCH
 
 MapOf: TypeAlias = Callable[[Vertex], CacheMapSpec]
 """Gives the cache map of a vertex that is not a source."""
@@ -127,7 +125,7 @@ class Facts(Protocol):
             PathError: a file is not there.
         """
 
-    async def present(self, result: str) -> bool:
+    def present(self, result: str) -> bool:
         """Whether the files of a record are still there."""
 
 
@@ -159,14 +157,13 @@ async def predict(
         describe: as `Solver.job` takes it.
     """
     worker = _Worker(store, facts, map_of or (lambda vertex: cache_map(vertex, platform)), platform)
-    watch = Watch(emit)
     error: StepError | None = None
     async with (
         Solver(worker, store) as solver,
         solver.job(
             "plan",
             session,
-            watch,
+            emit,
             ignore_cache=ignore_cache,
             describe=describe,
             cache_from=[_Import(source, source.name) for source in cache_from],
@@ -180,34 +177,23 @@ async def predict(
             if not isinstance(raised.cause, BknbError):
                 raise raised.cause from None
             error = raised
-        doubts = await _doubts(list(job.graph), edges, worker, watch if error is None else None)
-        return Prediction({active.vertex.digest: _verdict(active, doubts) for active in job.graph}, error)
+        goals = {active for active in job.graph if active.vertex.digest in {edge.vertex.digest for edge in edges}}
+        doubts = Doubts(list(job.graph), goals, store, worker.stood_in)
+        late = may_begin(list(job.graph), solver.is_gone) if error is None else set()
+        return Prediction({active.vertex.digest: _verdict(active, doubts, late) for active in job.graph}, error)
 
 
-async def _doubts(
-    graph: Sequence[ActiveVertex], edges: Sequence[Edge], worker: _Worker, watch: Watch | None
-) -> Doubts:
-    """What is in doubt; `watch` is None for a build that fails: how far that comes is told as though nothing were late."""
-    wanted = {edge.vertex.digest for edge in edges}
-    goals = {active for active in graph if active.vertex.digest in wanted}
-    doubts = Doubts(graph, goals, worker.store, worker.stood_in)
-    if watch is not None:
-        doubts.idle |= await late(graph, goals, doubts, watch, worker.stood_in, worker.is_there)
-    return doubts
-
-
-def _verdict(active: ActiveVertex, doubts: Doubts) -> Verdict:
+def _verdict(active: ActiveVertex, doubts: Doubts, late: Collection[ActiveVertex]) -> Verdict:
     outcome = active.status.outcome
     if doubts.about(active):
         return Verdict(Foreseen.UNKNOWN)
+    if active in late:
+        return Verdict(Foreseen.RUN)
     match outcome:
         case Outcome.DEFINITION | Outcome.CONTENT | Outcome.REMOTE:
             found = [edge.records[0].result for edge in active.edges.values() if edge.records]
             return Verdict(Foreseen.CACHED, outcome.value, found[0] if found else "")
         case Outcome.RAN | Outcome.CANCELLED:
-            return Verdict(Foreseen.RUN)
-        case None if active.ready:
-            # As one that was cancelled: on its way when another input decided. A build may be slower at that.
             return Verdict(Foreseen.RUN)
         case Outcome.MERGED:
             if any(doubts.about(below) for below in active.below):
@@ -285,6 +271,7 @@ class _Worker:
         self.platforms = (platform,)
         self.stood_in: set[tuple[Digest, int]] = set()
         self._map_of = map_of
+        self._found: dict[str, bool] = {}
 
     def resolve(self, vertex: Vertex) -> Operation:
         """The operation of a vertex."""
@@ -294,14 +281,15 @@ class _Worker:
         deps = tuple(self._dep(vertex, number, dep) for number, dep in enumerate(spec.deps))
         return _Operation(vertex, CacheMap(spec.digest, deps, spec.plaintext), self)
 
+    def has(self, result: str) -> bool:
+        """Whether a record is there, or would be."""
+        if result not in self._found:
+            self._found[result] = result.startswith(PLANNED) or self.facts.present(result)
+        return self._found[result]
+
     async def load(self, result: str) -> Ref | None:
         """A record that is there, or that would be."""
-        there = result.startswith(PLANNED) or await self.facts.present(result)
-        return _Nobodys(result) if there else None
-
-    async def is_there(self, record: CacheRecord) -> bool:
-        """Whether a record could be taken."""
-        return record.result == SCRATCH or record.load is not None or await self.load(record.result) is not None
+        return _Nobodys(result) if self.has(result) else None
 
     def _dep(self, vertex: Vertex, number: int, spec: DepSpec) -> Dep:
         selectors = spec.content

@@ -186,7 +186,7 @@ class DiskRefStore:
         record = self.records.find(id)
         if ref is None or record is None:
             return None
-        if await self._is_there(record):
+        if self._is_there(record):
             return ref
         await ref.release()
         if id not in self._counts and not record.chain:
@@ -195,15 +195,15 @@ class DiskRefStore:
                 await self.snapshots.remove(record.snapshot)
         return None
 
-    async def has(self, id: str) -> bool:
+    def has(self, id: str) -> bool:
         """Whether `get` would find a record; nothing is held, and nothing forgotten."""
         record = self.records.find(id)
-        return record is not None and await self._is_there(record)
+        return record is not None and self._is_there(record)
 
-    async def _is_there(self, record: Record) -> bool:
+    def _is_there(self, record: Record) -> bool:
         """Whether a record can still become files: what is lazy is asked for what it is made of."""
         if record.snapshot:
-            return await self.snapshots.are_there([record.snapshot])
+            return self.snapshots.are_there([record.snapshot])
         snapshots = self._made_of.get(record.id)
         if snapshots is None:
             with no_collection():
@@ -218,7 +218,7 @@ class DiskRefStore:
                 if len(self._made_of) >= _MERGES:
                     self._made_of.clear()
                 self._made_of[record.id] = snapshots
-        return not snapshots or await self.snapshots.are_there(snapshots)
+        return not snapshots or self.snapshots.are_there(snapshots)
 
     def _can_fetch(self, id: str) -> bool:
         return id in self._maker.fetches or self._maker.local_blob(id) is not None

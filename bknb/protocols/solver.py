@@ -240,5 +240,8 @@ class Worker(Protocol):
             DefinitionError: an op that this worker does not know.
         """
 
+    def has(self, result: str) -> bool:
+        """Whether `load` would find what a cache record names; nothing is done for it."""
+
     async def load(self, result: str) -> Ref | None:
         """The Ref that a cache record names, or None if it is gone."""

@@ -145,7 +145,7 @@ class Snapshotter(Protocol):
 
     async def stat(self, name: str) -> SnapshotInfo | None: ...
 
-    async def are_there(self, names: Collection[str]) -> bool:
+    def are_there(self, names: Collection[str]) -> bool:
         """Whether all of some committed snapshots are there, with their files."""
 
     async def usage(self, name: str) -> Usage: ...
@@ -239,6 +239,9 @@ class RefStore(Protocol):
 
     async def commit_each(self, made: Sequence[MutableRef]) -> Sequence[Ref]:
         """`MutableRef.commit` of several: all or none."""
+
+    def has(self, id: str) -> bool:
+        """Whether `get` would find a record; nothing is held, and nothing forgotten."""
 
     async def get(self, id: str) -> Ref | None:
         """A hold on a record, or None if it or what it needs is gone."""

@@ -195,7 +195,7 @@ class LayeredSnapshotter(ABC):
         written = (row.layer,) if row.kind == "active" and row.layer is not None else ()
         return row.info if all(os.path.isdir(path) for path in self._paths((*row.stack, *written))) else None
 
-    async def are_there(self, names: Collection[str]) -> bool:
+    def are_there(self, names: Collection[str]) -> bool:
         # Where no folder has come or gone, and nobody else has written, what was there is there.
         state = (os.stat(self._layers).st_mtime_ns, self._db.version())
         if state != self._looked_at:

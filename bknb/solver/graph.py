@@ -19,7 +19,7 @@ from bknb.llb.vertex import Edge, Vertex
 from bknb.protocols import CacheMap, CacheRecord, CacheStore, Operation, Ref
 
 if TYPE_CHECKING:
-    from bknb.flight import Flight
+    from bknb.flight import Flight, Waits
     from bknb.solver.combined import Import
     from bknb.solver.job import Job, Status
 
@@ -44,6 +44,7 @@ class ActiveEdge(Struct, eq=False):
         counts: how many inputs are in each of the four states; in the first are those that lead to nothing for good.
         closed: nothing more can be said about its keys before it is realised.
         done: it is realised: `ref` is its result (None is scratch), `result_keys` the keys of that result.
+        solving: the flight that realises it; `waits` is what that waits for.
     """
 
     vertex: ActiveVertex
@@ -59,6 +60,7 @@ class ActiveEdge(Struct, eq=False):
     ref: Ref | None = None
     result_keys: tuple[str, ...] = ()
     solving: Flight[None] | None = None
+    waits: Waits | None = None
 
     def __post_init__(self) -> None:
         if count := len(self.vertex.inputs):
@@ -68,7 +70,7 @@ class ActiveEdge(Struct, eq=False):
         """It is realised; whoever only waited for that is told."""
         self.ref, self.result_keys = ref, keys
         self.done = self.closed = True
-        self.solving = None
+        self.solving = self.waits = None
         for above, reading in self.vertex.consumers.items():
             for number in reading:
                 if above.inputs[number] is self and above.is_plain(number):

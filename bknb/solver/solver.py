@@ -183,7 +183,23 @@ class Solver:
         return targets
 
     def _propagate(self, active: ActiveVertex, *numbers: int) -> None:
-        propagate(active, board.hit, numbers or None)
+        """Work out what is new; who was found is told before its inputs are: it may need them no more."""
+        for edge in reversed(propagate(active, self._hit, numbers or None)):
+            if edge.waits is not None:
+                edge.waits.wake()
+
+    def _hit(self, edge: ActiveEdge) -> bool:
+        """Say that the cache has an edge; False if somebody waits for it and its result is gone, which is forgotten."""
+        record = edge.records[0]
+        if edge.solving is not None and self.is_gone(record):
+            self._forget(edge, record)
+            return False
+        board.hit(edge)
+        return True
+
+    def is_gone(self, record: CacheRecord) -> bool:
+        """Whether a result of the local cache is; of another one nobody knows before it is brought."""
+        return record.result != SCRATCH and record.load is None and not self._worker.has(record.result)
 
     def _flight(
         self, body: Callable[[], Coroutine[Any, Any, None]], forget: Callable[[], object]
@@ -199,6 +215,9 @@ class Solver:
     def _solving(self, edge: ActiveEdge) -> Flight[None]:
         if edge.solving is None:
             edge.solving = self._flight(lambda: self._solve(edge), lambda: setattr(edge, "solving", None))
+            if edge.records and self.is_gone(edge.records[0]):
+                self._forget(edge, edge.records[0])
+                self._propagate(edge.vertex)
         return edge.solving
 
     def _running(self, active: ActiveVertex) -> Flight[None]:
@@ -215,8 +234,13 @@ class Solver:
         active = edge.vertex
         joined = False
         with Waits() as waits:
+            edge.waits = waits
             while not edge.done:
                 if edge.records:
+                    if joined:  # some inputs would have been enough
+                        joined = False
+                        board.decide(active, Phase.WAIT, "end", "input")
+                        waits.leave()
                     await self._load(edge)
                 elif pending := self._questions(edge):
                     for flight in pending:
@@ -276,7 +300,8 @@ class Solver:
             except BknbError as error:
                 why = str(error)
             if ref is None:
-                self._lost(edge, record, why)
+                self._forget(edge, record, why)
+                self._propagate(active)
                 return
         keys: tuple[str, ...] = (record.key,)
         if record.remote:
@@ -284,7 +309,8 @@ class Solver:
         edge.finish(ref, keys)
         board.decide(active, Phase.LOAD, "loaded", record.key, record.result)
 
-    def _lost(self, edge: ActiveEdge, record: CacheRecord, why: str) -> None:
+    def _forget(self, edge: ActiveEdge, record: CacheRecord, why: str = "") -> None:
+        """The result of a record is gone; `why` is what another cache said."""
         if record.remote and why:  # a blob that the cache has not is None, and no error
             board.decide(edge.vertex, Phase.LOAD, "unreachable", record.remote, why)
         else:
@@ -293,7 +319,6 @@ class Solver:
         edge.vertex.cache.forget(record.result)
         edge.records, edge.closed = (), False
         board.pause(edge.vertex)
-        self._propagate(edge.vertex)
 
     # --- the end of a job ---------------------------------------------------------------------------------
 

@@ -38,15 +38,19 @@ def sweep(vertices: Iterable[ActiveVertex]) -> list[ActiveEdge]:
 
 
 def propagate(
-    start: ActiveVertex, hit: Callable[[ActiveEdge], None], numbers: Sequence[int] | None = None
-) -> None:
+    start: ActiveVertex, hit: Callable[[ActiveEdge], bool], numbers: Sequence[int] | None = None
+) -> list[ActiveEdge]:
     """Work out a vertex again, and everything above it for which that changes something.
 
     Args:
         start: of which something became known.
-        hit: told of each edge that was found.
+        hit: told of each edge that was found; answers whether it counts, else it is looked for again.
         numbers: the inputs of `start` that it became known of; None for all.
+
+    Returns:
+        The edges that were found, inputs first.
     """
+    hits: list[ActiveEdge] = []
     queue = [(start.rank, id(start), start)]
     changes: dict[ActiveVertex, list[int] | None] = {start: None if numbers is None else list(numbers)}
     while queue:
@@ -57,7 +61,10 @@ def propagate(
             known = edge.records
             changed = update(edge, news) or edge.done or changed
             if edge.records and not known:
-                hit(edge)
+                while edge.records and not hit(edge):
+                    update(edge)
+                if edge.records:
+                    hits.append(edge)
         if changed:
             for above, reading in active.consumers.items():
                 if above not in changes:
@@ -66,6 +73,7 @@ def propagate(
                 pending = changes[above]
                 if pending is not None:
                     pending += reading
+    return hits
 
 
 def update(edge: ActiveEdge, numbers: Sequence[int] | None = None) -> bool:

@@ -118,6 +118,10 @@ class LocalWorker:
             )
         return SourceOperation(vertex, source)
 
+    def has(self, result: str) -> bool:
+        """Whether `load` would find what a cache record names."""
+        return self.refs.has(result)
+
     async def load(self, result: str) -> Ref | None:
         """The Ref that a cache record names, or None if it is gone."""
         return await self.refs.get(result)

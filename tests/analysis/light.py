@@ -144,6 +144,9 @@ class LightWorker:
     def resolve(self, vertex: Vertex) -> LightOperation:
         return LightOperation(self, vertex)
 
+    def has(self, result: str) -> bool:
+        return result in self.results
+
     async def load(self, result: str) -> Ref | None:
         found = self.results.get(result)
         return found.clone() if found is not None else None

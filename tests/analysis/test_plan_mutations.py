@@ -54,7 +54,7 @@ class LightFacts:
         found = self.worker.results.get(result)
         return found.tree.digest(selectors) if found is not None else None
 
-    async def present(self, result: str) -> bool:
+    def present(self, result: str) -> bool:
         return result in self.worker.results
 
 

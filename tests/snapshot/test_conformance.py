@@ -190,16 +190,16 @@ async def test_what_is_gone_is_not_there(lab: Lab) -> None:
     for name in ("one", "two", "three", "four"):
         await lab.step(name, "", "open('a', 'w')")
     everything = ["one", "two", "three", "four"]
-    assert await lab.snapshots.are_there(everything) and await lab.snapshots.are_there(everything)
-    assert not await lab.snapshots.are_there([*everything, "five"])
+    assert lab.snapshots.are_there(everything) and lab.snapshots.are_there(everything)
+    assert not lab.snapshots.are_there([*everything, "five"])
     await lab.snapshots.remove("one")
-    assert not await lab.snapshots.are_there(everything) and await lab.snapshots.are_there(everything[1:])
+    assert not lab.snapshots.are_there(everything) and lab.snapshots.are_there(everything[1:])
     other = await lab.again()
     await other.snapshots.remove("two")
     await other.snapshots.aclose()
-    assert not await lab.snapshots.are_there(everything[1:]) and await lab.snapshots.are_there(everything[2:])
+    assert not lab.snapshots.are_there(everything[1:]) and lab.snapshots.are_there(everything[2:])
     shutil.rmtree(max((lab.root / "layers").iterdir(), key=lambda folder: int(folder.name)))
-    assert not await lab.snapshots.are_there(everything[2:]) and await lab.snapshots.are_there(["three"])
+    assert not lab.snapshots.are_there(everything[2:]) and lab.snapshots.are_there(["three"])
 
 
 async def test_a_writable_one_without_its_folder_is_not_there(lab: Lab) -> None:

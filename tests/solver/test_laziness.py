@@ -32,6 +32,30 @@ async def test_an_input_that_may_match_is_not_loaded_for_its_checksum(bench: Ben
     assert [bench.world.results[id] for id in bench.world.loaded] == ["main(v0(v1(1), v2))"]
 
 
+async def test_what_is_found_while_it_waits_needs_its_inputs_no_more(bench: Bench) -> None:
+    """When the step that had to run again has come to its old key, only the top of all that stands on it is loaded."""
+    graph = "s = source\nm = run! s\nl = run m\na = run l\nb = run a\nc = run l\ntop = run b c\n"
+    await bench.build(graph)
+    bench.world.reset()
+    await bench.build(graph)
+    assert bench.world.ran == {"m": 1, "l": 1}
+    assert [bench.world.results[id].partition("(")[0] for id in bench.world.loaded] == ["s", "top"]
+    assert bench.events.outcomes()["a"] == bench.events.outcomes()["c"] == "definition"
+
+
+async def test_a_result_that_is_gone_is_missed_as_soon_as_it_is_wanted(bench: Bench) -> None:
+    """It never counts as cached for whoever waits for it, however long it takes to load; nobody else looks for it."""
+    graph = "s = source\nm = run! s\nl = run m\na = run l\nb = run a\ntop = run b s*\n"
+    await bench.build(graph)
+    for result, value in list(bench.world.results.items()):
+        if value.startswith(("top(", "b(")):
+            del bench.world.results[result]
+    bench.world.reset()
+    await bench.build(graph)
+    assert bench.world.ran == {"m": 1, "l": 1, "b": 1, "top": 1}
+    assert [bench.world.results[id].partition("(")[0] for id in bench.world.loaded] == ["s", "a"]
+
+
 async def test_parallel_inputs(bench: Bench) -> None:
     """Inputs of a vertex are asked for keys, and run, side by side (TestParallelInputs)."""
     for name in ("x", "y"):

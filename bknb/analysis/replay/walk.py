@@ -253,7 +253,7 @@ class _Facts:
             raise found
         return found
 
-    async def present(self, result: str) -> bool:
+    def present(self, result: str) -> bool:
         """Nothing is pruned in a replay."""
         return True
 

@@ -1,0 +1,74 @@
+"""Which steps of a predicted build are left before they begin, and may begin all the same if others take longer.
+
+A step that nothing in the cache leads to waits for all of its inputs. When some of them have run, it may be found
+after all, by the keys that they had before: then it leaves the others as they are at that moment. One of those begins
+before that moment, if it does not wait itself for everything that the keys took: two steps that run side by side take
+another time in each build, and which ends first no plan knows. It is said of such a step that it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from bknb.analysis.doubt import RAN
+from bknb.events import Outcome
+from bknb.protocols import CacheRecord
+from bknb.solver.graph import ActiveVertex
+
+FOUND: Final = (Outcome.DEFINITION, Outcome.CONTENT, Outcome.REMOTE)
+
+
+def may_begin(
+    graph: Sequence[ActiveVertex], is_gone: Callable[[CacheRecord], bool]
+) -> set[ActiveVertex]:
+    """The vertices that are left before they begin in the prediction, and need not be in a build.
+
+    Args:
+        graph: every vertex, inputs first, as the prediction has left it.
+        is_gone: whether a result that the cache knows of cannot be had.
+    """
+    keyed: dict[ActiveVertex, int] = {}  # what has ended when the keys of a vertex are known, a bit each
+    there: dict[ActiveVertex, int] = {}  # what has ended when its result is there
+    bit = 1
+    for active in graph:
+        before = _any(there[given.vertex] for given in active.inputs)
+        ran = active.status.outcome in RAN
+        if ran and not _is_keyed(active):
+            keyed[active] = before | bit
+        else:
+            keyed[active] = _any(keyed[given.vertex] for given in active.inputs) | (bit if active.content else 0)
+        there[active] = keyed[active] if active.status.outcome in FOUND else before | bit
+        if ran or active.content:
+            bit <<= 1
+    begins: set[ActiveVertex] = set()
+    until: dict[ActiveVertex, int] = {}  # what has ended when nobody wants a vertex any more
+    for active in reversed(graph):
+        until[active] = keyed[active] if active.status.outcome in FOUND else 0
+        if active.status.outcome is None:
+            until[active] = _any(until[above] for above in active.consumers)
+            if until[active] & ~_any(there[given.vertex] for given in active.inputs):
+                begins.add(active)
+        elif any(above in begins for above in active.consumers) and _is_lost(active, is_gone):
+            until[active] = _any(until[above] for above in active.consumers)
+            begins.add(active)
+    return begins
+
+
+def _is_lost(active: ActiveVertex, is_gone: Callable[[CacheRecord], bool]) -> bool:
+    """Whether a vertex that was found, and not looked at further, has no result."""
+    records = [record for edge in active.edges.values() if not edge.done for record in edge.records]
+    return active.status.outcome in FOUND and bool(records) and all(is_gone(record) for record in records)
+
+
+def _is_keyed(active: ActiveVertex) -> bool:
+    """Whether the cache knew a key of a vertex before it ran."""
+    return any(not edge.found or frozenset.intersection(*edge.found) for edge in active.edges.values())
+
+
+def _any(bits: Iterable[int]) -> int:
+    """The bits of several numbers."""
+    every = 0
+    for each in bits:
+        every |= each
+    return every
