@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from bknb.digest import Digest
@@ -49,6 +49,7 @@ class World:
         gates: a vertex with a gate waits for it when it runs (``map:NAME``, ``hash:NAME`` for the other two).
         broken: vertices that fail when they run, and with what (``map:NAME``, ``hash:NAME`` likewise).
         alive: how many holds there are on each result.
+        turns: how many turns of the loop longer the next thing takes that is done.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -66,12 +67,14 @@ class World:
     nested: dict[str, list[Edge]] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     says: dict[str, bytes] = field(default_factory=dict)
+    turns: Callable[[], int] = lambda: 0
     count: int = 0
 
     async def gate(self, name: str) -> None:
         """Say that this was reached, and wait where there is a gate."""
         self.started.setdefault(name, asyncio.Event()).set()
-        await asyncio.sleep(0)
+        for _ in range(1 + self.turns()):
+            await asyncio.sleep(0)
         if name in self.gates:
             await self.gates[name].wait()
 

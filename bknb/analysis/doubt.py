@@ -32,6 +32,7 @@ class Doubts:
         stood_in: the inputs, by vertex and number, whose content is not known.
 
     Attributes:
+        blind: vertices that stand on content that is not known.
         open: vertices that may be found.
         idle: vertices that may not be needed, because one that is open may be found.
         shared: vertices that may turn out to be one with another of this build, of which one runs then.
@@ -60,11 +61,21 @@ class Doubts:
                 self._weigh(active)
             for edge in active.edges.values():
                 self._recall(edge)
+        self.blind = self._blind(graph)
         self.idle = self._idle(reversed(graph), goals) if self.open else set()
 
     def about(self, active: ActiveVertex) -> bool:
         """Whether it is in doubt what becomes of a vertex."""
         return active in self.open or active in self.idle or active in self.shared
+
+    def _blind(self, graph: Sequence[ActiveVertex]) -> set[ActiveVertex]:
+        blind: set[ActiveVertex] = set()
+        for active in graph if self._stood_in else ():
+            for number, given in enumerate(active.inputs):
+                if given.vertex in blind or (active.vertex.digest, number) in self._stood_in:
+                    blind.add(active)
+                    break
+        return blind
 
     def _note_passing(self, active: ActiveVertex) -> None:
         """Remember links to keys that last for this build only: no cache has them, and what comes to one runs once."""

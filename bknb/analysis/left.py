@@ -3,12 +3,13 @@
 A step that nothing in the cache leads to waits for all of its inputs. When some of them have run, it may be found
 after all, by the keys that they had before: then it leaves the others as they are at that moment. One of those begins
 before that moment, if it does not wait itself for everything that the keys took: two steps that run side by side take
-another time in each build, and which ends first no plan knows. It is said of such a step that it runs.
+another time in each build, and which ends first no plan knows. It is said of such a step that it runs; and that it is
+known only at run time, where the moment depends on content that is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from bknb.analysis.doubt import RAN
@@ -20,13 +21,19 @@ FOUND: Final = (Outcome.DEFINITION, Outcome.CONTENT, Outcome.REMOTE)
 
 
 def may_begin(
-    graph: Sequence[ActiveVertex], is_gone: Callable[[CacheRecord], bool]
-) -> set[ActiveVertex]:
+    graph: Sequence[ActiveVertex],
+    blind: Collection[ActiveVertex],
+    is_gone: Callable[[CacheRecord], bool],
+) -> tuple[set[ActiveVertex], set[ActiveVertex]]:
     """The vertices that are left before they begin in the prediction, and need not be in a build.
 
     Args:
         graph: every vertex, inputs first, as the prediction has left it.
+        blind: those that stand on content that is not known.
         is_gone: whether a result that the cache knows of cannot be had.
+
+    Returns:
+        Those that run, unless they are stopped, and those of which that depends on content that is not known.
     """
     keyed: dict[ActiveVertex, int] = {}  # what has ended when the keys of a vertex are known, a bit each
     there: dict[ActiveVertex, int] = {}  # what has ended when its result is there
@@ -42,6 +49,7 @@ def may_begin(
         if ran or active.content:
             bit <<= 1
     begins: set[ActiveVertex] = set()
+    unsure = set(blind)
     until: dict[ActiveVertex, int] = {}  # what has ended when nobody wants a vertex any more
     for active in reversed(graph):
         until[active] = keyed[active] if active.status.outcome in FOUND else 0
@@ -52,7 +60,9 @@ def may_begin(
         elif any(above in begins for above in active.consumers) and _is_lost(active, is_gone):
             until[active] = _any(until[above] for above in active.consumers)
             begins.add(active)
-    return begins
+        if active in begins and any(above in unsure for above in active.consumers):
+            unsure.add(active)
+    return begins - unsure, begins & unsure
 
 
 def _is_lost(active: ActiveVertex, is_gone: Callable[[CacheRecord], bool]) -> bool:

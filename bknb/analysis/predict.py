@@ -179,15 +179,18 @@ async def predict(
             error = raised
         goals = {active for active in job.graph if active.vertex.digest in {edge.vertex.digest for edge in edges}}
         doubts = Doubts(list(job.graph), goals, store, worker.stood_in)
-        late = may_begin(list(job.graph), solver.is_gone) if error is None else set()
-        return Prediction({active.vertex.digest: _verdict(active, doubts, late) for active in job.graph}, error)
+        begins: set[ActiveVertex] = set()
+        if error is None:
+            begins, open_ = may_begin(list(job.graph), doubts.blind, solver.is_gone)
+            doubts.idle |= open_
+        return Prediction({active.vertex.digest: _verdict(active, doubts, begins) for active in job.graph}, error)
 
 
-def _verdict(active: ActiveVertex, doubts: Doubts, late: Collection[ActiveVertex]) -> Verdict:
+def _verdict(active: ActiveVertex, doubts: Doubts, begins: Collection[ActiveVertex]) -> Verdict:
     outcome = active.status.outcome
     if doubts.about(active):
         return Verdict(Foreseen.UNKNOWN)
-    if active in late:
+    if active in begins:
         return Verdict(Foreseen.RUN)
     match outcome:
         case Outcome.DEFINITION | Outcome.CONTENT | Outcome.REMOTE:

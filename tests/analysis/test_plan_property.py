@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -88,9 +88,39 @@ def mutate(random: Random, lines: list[Line], bench: Bench) -> None:
         case "ignore":
             step.ignore = not step.ignore
         case "lose":
-            results = list(bench.world.results)
-            for result in random.sample(results, min(len(results), random.randint(1, 3))):
-                del bench.world.results[result]
+            lose(random, lines, bench)
+
+
+def forced_graph(random: Random) -> list[Line]:
+    """Steps that stand on one that ignores the cache, most of them keyed by no content."""
+    content = random.choice([0, 0, 0.2])
+    lines = [Line("s0", "source"), Line("v0", "run", True, ["s0"])]
+    if random.random() < 0.4:
+        lines.append(Line("v1", "run", random.random() < 0.5, [random.choice(["s0", "v0"])]))
+    for number in range(len(lines) - 1, random.randint(4, 8)):
+        names = [line.name for line in lines][random.random() < 0.7 :]
+        given_ = random.sample(names, min(len(names), random.choice([1, 1, 2, 2, 3])))
+        words = [name + "*" * (random.random() < content) for name in given_]
+        lines.append(Line(f"v{number}", "run", False, words))
+    return lines
+
+
+def lose(random: Random, lines: list[Line], bench: Bench) -> None:
+    """Let some results be gone."""
+    results = list(bench.world.results)
+    for result in random.sample(results, min(len(results), random.randint(1, 3))):
+        del bench.world.results[result]
+
+
+async def foretell_what_is_left(seed: int) -> Counter[str]:
+    """Builds in which steps are found while they wait, at whatever pace the others go."""
+    pace, seen = Random(seed), Counter[str]()
+
+    def turns() -> int:
+        return pace.choice([0, 0, 1, 2, 5, 20])
+
+    await foretell_and_build(Random(seed), seen, forced_graph, lose, turns)
+    return seen
 
 
 def check(graph: Mapping[str, Vertex], told: Prediction, happened: Mapping[str, str]) -> None:
@@ -136,13 +166,20 @@ def check_doubts(graph: Mapping[str, Vertex], told: Prediction) -> None:
         assert told.unknown == 0, "nothing is in doubt"
 
 
-async def foretell_and_build(random: Random, seen: Counter[str]) -> None:
+async def foretell_and_build(
+    random: Random,
+    seen: Counter[str],
+    graph_of: Callable[[Random], list[Line]] = random_graph,
+    mutate: Callable[[Random, list[Line], Bench], None] = mutate,
+    turns: Callable[[], int] = lambda: 0,
+) -> None:
     """Some builds in a row, each foretold first."""
     store = SqliteCacheStore(":memory:")
     try:
         bench = Bench(store)
+        bench.world.turns = turns
         bench.world.files = {f"s{number}/tag": f"s{number}" for number in range(3)}
-        lines = random_graph(random)
+        lines = graph_of(random)
         for _ in range(random.randint(2, 7)):
             text = text_of(lines)
             before = list(store._db.iterdump())
@@ -172,6 +209,20 @@ def test_what_is_foretold_happens(seed: int) -> None:
     asyncio.run(foretell_and_build(Random(seed), Counter()))
 
 
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 1 << 32))
+def test_it_happens_at_any_pace(seed: int) -> None:
+    """What a step that was found has left is told right too, whichever of the others ends first."""
+    asyncio.run(foretell_what_is_left(seed))
+
+
+def test_what_is_left_is_told_apart() -> None:
+    """Of steps that are left some cannot begin before, and are told so; none is open where no content is in play."""
+    seen = sum((asyncio.run(foretell_what_is_left(seed)) for seed in range(100)), Counter[str]())
+    assert seen[Foreseen.UNNEEDED] > 2 and seen["stopped"] > 5
+    assert seen[Foreseen.UNKNOWN] < seen.total() / 50
+
+
 def test_the_property_sees_every_answer() -> None:
     """The random builds lead to each of the answers, and mostly not to "known only at run time"."""
     seen: Counter[str] = Counter()
@@ -188,3 +239,11 @@ def test_the_property_sees_every_answer() -> None:
 def test_at_length(seed: int) -> None:
     """As above, with other seeds each time."""
     asyncio.run(foretell_and_build(Random(seed), Counter()))
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 1 << 62))
+def test_at_length_and_at_any_pace(seed: int) -> None:
+    """As above, with other seeds each time."""
+    asyncio.run(foretell_what_is_left(seed))
