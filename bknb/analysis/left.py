@@ -35,34 +35,41 @@ def may_begin(
     Returns:
         Those that run, unless they are stopped, and those of which that depends on content that is not known.
     """
-    keyed: dict[ActiveVertex, int] = {}  # what has ended when the keys of a vertex are known, a bit each
-    there: dict[ActiveVertex, int] = {}  # what has ended when its result is there
-    bit = 1
-    for active in graph:
-        before = _any(there[given.vertex] for given in active.inputs)
-        ran = active.status.outcome in RAN
-        if ran and not _is_keyed(active):
-            keyed[active] = before | bit
-        else:
-            keyed[active] = _any(keyed[given.vertex] for given in active.inputs) | (bit if active.content else 0)
-        there[active] = keyed[active] if active.status.outcome in FOUND else before | bit
-        if ran or active.content:
-            bit <<= 1
+    keyed, there = _ended(graph)
     begins: set[ActiveVertex] = set()
     unsure = set(blind)
     until: dict[ActiveVertex, int] = {}  # what has ended when nobody wants a vertex any more
     for active in reversed(graph):
         until[active] = keyed[active] if active.status.outcome in FOUND else 0
+        wanted = _any(until[above] for above in active.consumers)
         if active.status.outcome is None:
-            until[active] = _any(until[above] for above in active.consumers)
-            if until[active] & ~_any(there[given.vertex] for given in active.inputs):
+            until[active] = wanted
+            if wanted & ~_any(there[given.vertex] for given in active.inputs):
                 begins.add(active)
         elif any(above in begins for above in active.consumers) and _is_lost(active, is_gone):
-            until[active] = _any(until[above] for above in active.consumers)
+            until[active] = wanted
             begins.add(active)
         if active in begins and any(above in unsure for above in active.consumers):
             unsure.add(active)
     return begins - unsure, begins & unsure
+
+
+def _ended(graph: Sequence[ActiveVertex]) -> tuple[dict[ActiveVertex, int], dict[ActiveVertex, int]]:
+    """Which steps and looks at content, a bit each, have ended when a vertex has its keys, and when it has its result."""
+    keyed: dict[ActiveVertex, int] = {}
+    there: dict[ActiveVertex, int] = {}
+    following = 1
+    for active in graph:
+        before = _any(there[given.vertex] for given in active.inputs)
+        ran = active.status.outcome in RAN
+        own = following if ran or active.content else 0
+        following <<= bool(own)
+        if ran and not _is_keyed(active):
+            keyed[active] = before | own
+        else:
+            keyed[active] = _any(keyed[given.vertex] for given in active.inputs) | (own if active.content else 0)
+        there[active] = keyed[active] if active.status.outcome in FOUND else before | own
+    return keyed, there
 
 
 def _is_lost(active: ActiveVertex, is_gone: Callable[[CacheRecord], bool]) -> bool:
