@@ -124,9 +124,9 @@ class Waits:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.leave()
+        self.leave_all()
 
-    def leave(self) -> None:
+    def leave_all(self) -> None:
         """Wait for none of them any more."""
         flights, self._flights, self._following = list(self._flights), {}, iter(())
         for flight in flights:

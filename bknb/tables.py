@@ -6,16 +6,21 @@ newer bknb is refused instead of misread. Several kernels hold a file open at on
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
 from bknb.errors import StoreError
 
+try:
+    import fcntl
+except ImportError:  # reading what builds elsewhere have left
+    fcntl = None  # type: ignore[assignment]
+
+_LOCKS: Final = fcntl is not None
 WAIT: Final = 30.0
 """Seconds to wait for another kernel's change; changes take milliseconds."""
 LOG: Final = 4_000
@@ -33,7 +38,7 @@ def connect(path: Path, schema: str, number: int) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise StoreError(f"cannot use {path}: {error}") from error
     try:
-        with _alone_in(path.parent):
+        with _alone_in(path.parent) if _LOCKS else nullcontext():
             db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA wal_autocheckpoint = {LOG}")
@@ -46,7 +51,7 @@ def connect(path: Path, schema: str, number: int) -> sqlite3.Connection:
                 db.execute(f"PRAGMA user_version = {number}")
     except BaseException as error:
         db.close()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error | OSError):
             raise StoreError(f"cannot use {path}: {error}") from error
         raise
     if found > number:

@@ -55,7 +55,11 @@ def may_begin(
 
 
 def _ended(graph: Sequence[ActiveVertex]) -> tuple[dict[ActiveVertex, int], dict[ActiveVertex, int]]:
-    """Which steps and looks at content, a bit each, have ended when a vertex has its keys, and when it has its result."""
+    """Which steps and looks at content, a bit each, have ended when a vertex has its keys, and when it has its result.
+
+    Of ``m = run! s``, ``k = run m``, ``a = run k`` the first two ran and the third was found: `m` has ended when `k` has
+    its result, both have when `a` has its keys, and so they have when `a` has its result.
+    """
     keyed: dict[ActiveVertex, int] = {}
     there: dict[ActiveVertex, int] = {}
     following = 1

@@ -56,7 +56,6 @@ class ImageStore:
 
     def __init__(self, path: str | Path) -> None:
         self._path = str(path)
-        self._path = str(path)
         self._db = connect(Path(path), _TABLE, SCHEMA)
 
     def close(self) -> None:

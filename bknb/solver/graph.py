@@ -162,7 +162,7 @@ class ActiveVertex(Struct, eq=False):
 
     def forget_maps(self) -> None:
         """A source failed, or was stopped, before it had a key that hit: it is asked anew next time."""
-        self.map = self.maps = None
+        self.map = self.maps = self.mapping = None
         self.digests = ()
 
     def edge(self, index: int) -> ActiveEdge:

@@ -11,7 +11,7 @@ from bknb.flight import Flight
 from bknb.protocols import CacheStore
 from bknb.solver import board
 from bknb.solver.combined import CombinedCache, Import
-from bknb.solver.graph import ActiveGraph, ActiveVertex
+from bknb.solver.graph import ActiveEdge, ActiveGraph, ActiveVertex
 from bknb.solver.sweep import sweep
 
 Fly: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]], Callable[[], object]], Flight[None]]
@@ -25,12 +25,20 @@ class Importing:
         graph: whose vertices are looked for.
         store: the local cache.
         fly: makes a flight of the solver's.
+        found: told of what was found in one that was opened.
     """
 
-    def __init__(self, graph: ActiveGraph, store: CacheStore, fly: Fly) -> None:
+    def __init__(
+        self,
+        graph: ActiveGraph,
+        store: CacheStore,
+        fly: Fly,
+        found: Callable[[Sequence[ActiveEdge]], None],
+    ) -> None:
         self._graph = graph
         self._store = store
         self._fly = fly
+        self._found = found
         self._opening: dict[Import, Flight[None]] = {}
 
     def look_in(self, active: ActiveVertex, imports: Sequence[Import]) -> None:
@@ -65,5 +73,4 @@ class Importing:
             for active in asking:
                 board.decide(active, Phase.WAIT, "end", "pull")
         each.tried = True
-        for edge in sweep(self._graph.importing(each)):
-            board.hit(edge)
+        self._found(sweep(self._graph.importing(each)))

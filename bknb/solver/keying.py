@@ -55,7 +55,7 @@ class Keying:
     def mapping(self, active: ActiveVertex) -> Flight[None]:
         """What asks a source for its next cache map."""
         if active.mapping is None:
-            active.mapping = self._fly(lambda: self._map(active), lambda: setattr(active, "mapping", None))
+            active.mapping = self._fly(lambda: self._map(active), active.forget_maps)
         return active.mapping
 
     def realising(self, active: ActiveVertex, number: int) -> Flight[None]:
@@ -81,8 +81,7 @@ class Keying:
                 raise DefinitionError(f"{active.vertex!r} has no cache key")
             active.mapped = cache_map is None or cache_map.final
         except BaseException as error:
-            active.forget_maps()
-            if isinstance(error, asyncio.CancelledError):
+            if isinstance(error, asyncio.CancelledError) and active.mapping is None:  # else it is asked again already
                 board.complete(active, Outcome.CANCELLED)
             if not isinstance(error, Exception):
                 raise

@@ -75,7 +75,7 @@ class Solver:
         self._store = store
         self._sizes = sizes
         self._graph = ActiveGraph(worker.resolve, Status, store)
-        self._importing = Importing(self._graph, store, self._flight)
+        self._importing = Importing(self._graph, store, self._flight, self._found)
         self._keying = Keying(self, store, self._flight, self._solving, self._propagate)
         self._runner = Runner(self, store, limiter or Slots(), self._running, self._propagate)
         self._group = asyncio.TaskGroup()
@@ -170,8 +170,11 @@ class Solver:
         hits = sweep(active for _, active in pairs.values())
         sizes = self._sizes([edge.records[0].result for edge in hits]) if hits else {}
         now, by_definition = time.time(), Phase.KEY
+        waited_for = []
         for edge in hits:
             board.mark_hit(edge, now, sizes)
+            if edge.waits is not None:  # by another job
+                waited_for.append(edge)
         for job, active in new:
             job.show(active)
             for event in active.status.replay():
@@ -180,26 +183,42 @@ class Solver:
                 if edge.records:
                     job.decide(active, by_definition, "hit", board.taken(edge.records[0]))
                     break
+        self._found(waited_for)
         return targets
 
     def _propagate(self, active: ActiveVertex, *numbers: int) -> None:
-        """Work out what is new; who was found is told before its inputs are: it may need them no more."""
-        for edge in reversed(propagate(active, self._hit, numbers or None)):
+        self._wake(propagate(active, self._counts, numbers or None))
+
+    def _found(self, edges: Sequence[ActiveEdge]) -> None:
+        """What a sweep has found, inputs first."""
+        for edge in edges:
+            if not self._counts(edge):
+                self._propagate(edge.vertex)
+        self._wake(edges)
+
+    def _wake(self, edges: Sequence[ActiveEdge]) -> None:
+        """Have those go on that are found; before their inputs, which they may need no more."""
+        for edge in reversed(edges):
             if edge.waits is not None:
                 edge.waits.wake()
 
-    def _hit(self, edge: ActiveEdge) -> bool:
-        """Say that the cache has an edge; False if somebody waits for it and its result is gone, which is forgotten."""
+    def _counts(self, edge: ActiveEdge) -> bool:
+        """Whether an edge that is found counts as cached, which is said; not if somebody waits and the result is gone."""
         record = edge.records[0]
         if edge.solving is not None and self.is_gone(record):
-            self._forget(edge, record)
+            self._lose(edge, record)
             return False
         board.hit(edge)
         return True
 
     def is_gone(self, record: CacheRecord) -> bool:
-        """Whether a result of the local cache is; of another one nobody knows before it is brought."""
-        return record.result != SCRATCH and record.load is None and not self._worker.has(record.result)
+        """Whether it is known that the result of a record cannot be had; that of another cache may, until it is loaded."""
+        if record.result == SCRATCH or record.load is not None or record.remote:
+            return False
+        try:
+            return not self._worker.has(record.result)
+        except (BknbError, OSError):
+            return False  # `_load` will say why
 
     def _flight(
         self, body: Callable[[], Coroutine[Any, Any, None]], forget: Callable[[], object]
@@ -216,7 +235,7 @@ class Solver:
         if edge.solving is None:
             edge.solving = self._flight(lambda: self._solve(edge), lambda: setattr(edge, "solving", None))
             if edge.records and self.is_gone(edge.records[0]):
-                self._forget(edge, edge.records[0])
+                self._lose(edge, edge.records[0])
                 self._propagate(edge.vertex)
         return edge.solving
 
@@ -232,40 +251,47 @@ class Solver:
     async def _solve(self, edge: ActiveEdge) -> None:
         """The result of an edge: from the cache if anything leads to it, else by running its vertex."""
         active = edge.vertex
-        joined = False
+        waiting = False
         with Waits() as waits:
             edge.waits = waits
-            while not edge.done:
-                if edge.records:
-                    if joined:  # some inputs would have been enough
-                        joined = False
-                        board.decide(active, Phase.WAIT, "end", "input")
-                        waits.leave()
-                    await self._load(edge)
-                elif pending := self._questions(edge):
-                    for flight in pending:
-                        waits.join(flight)
-                    await waits.change()
-                elif active.unready or not active.mapped:
-                    if not active.mapped:
-                        waits.join(self._keying.mapping(active))
-                    if not joined:
-                        joined = True
-                        board.miss(edge)
-                        if active.inputs:
-                            board.decide(active, Phase.WAIT, "begin", "input")
-                        waits.join_each(self._needed(active))
-                    if active.unready or not active.mapped:
+            try:
+                while not edge.done:
+                    if edge.records:
+                        if edge.records[0].load is None:  # what another cache offers may turn out not to be there
+                            waits.leave_all()
+                            waiting = waiting and self._waited(active)
+                        await self._load(edge)
+                    elif pending := self._questions(edge):
+                        for flight in pending:
+                            waits.join(flight)
                         await waits.change()
-                else:
-                    if not joined:
-                        board.miss(edge)
-                    break
-            if joined and active.inputs:
-                board.decide(active, Phase.WAIT, "end", "input")
+                    elif active.unready or not active.mapped:
+                        if not active.mapped:
+                            waits.join(self._keying.mapping(active))
+                        if not waiting:
+                            waiting = True
+                            board.miss(edge)
+                            if active.inputs:
+                                board.decide(active, Phase.WAIT, "begin", "input")
+                            waits.join_each(self._needed(active))
+                        if active.unready or not active.mapped:
+                            await waits.change()
+                    else:
+                        if not waiting:
+                            board.miss(edge)
+                        break
+            finally:
+                waiting = waiting and self._waited(active)
+                edge.waits = None
             if not edge.done:
                 await waits.on(self._running(active))
                 self._runner.finish(edge)
+
+    def _waited(self, active: ActiveVertex) -> bool:
+        """It does not wait for its inputs any more."""
+        if active.inputs:
+            board.decide(active, Phase.WAIT, "end", "input")
+        return False
 
     def _questions(self, edge: ActiveEdge) -> list[Flight[None]]:
         """What has to be asked before an edge is a miss: sources for keys, then other caches, then content."""
@@ -300,7 +326,7 @@ class Solver:
             except BknbError as error:
                 why = str(error)
             if ref is None:
-                self._forget(edge, record, why)
+                self._lose(edge, record, why)
                 self._propagate(active)
                 return
         keys: tuple[str, ...] = (record.key,)
@@ -309,8 +335,8 @@ class Solver:
         edge.finish(ref, keys)
         board.decide(active, Phase.LOAD, "loaded", record.key, record.result)
 
-    def _forget(self, edge: ActiveEdge, record: CacheRecord, why: str = "") -> None:
-        """The result of a record is gone; `why` is what another cache said."""
+    def _lose(self, edge: ActiveEdge, record: CacheRecord, why: str = "") -> None:
+        """Forget a record whose result is gone; `why` is what another cache said."""
         if record.remote and why:  # a blob that the cache has not is None, and no error
             board.decide(edge.vertex, Phase.LOAD, "unreachable", record.remote, why)
         else:
@@ -318,7 +344,8 @@ class Solver:
             board.decide(edge.vertex, Phase.LOAD, "lost", record.key, record.result, *said)
         edge.vertex.cache.forget(record.result)
         edge.records, edge.closed = (), False
-        board.pause(edge.vertex)
+        if edge.vertex.status.outcome is not None:  # else it may be running for another output
+            board.pause(edge.vertex)
 
     # --- the end of a job ---------------------------------------------------------------------------------
 

@@ -201,3 +201,39 @@ async def test_waiting_for_an_index_is_said(bench: Bench, remote: Remote) -> Non
     vertex = parse(CHAIN)["b"].vertex
     waits = [outcome for phase, outcome, causes in bench.events.decisions(vertex) if causes == ("pull",)]
     assert waits == ["begin", "end"]
+
+
+async def test_an_input_runs_on_until_what_another_cache_offers_is_there(bench: Bench) -> None:
+    """A step is found in an import while its input runs: where the result cannot be had, the input has not run for nothing."""
+    graph = "s = source\nm = run! s\nl = run m\nx = source\ny = run x\ntop = run l y\n"
+    store = SqliteCacheStore(":memory:")
+    await Bench(store, bench.world).build(graph)
+    remote, world = Remote(store, bench.world), bench.world
+    for result, value in list(world.results.items()):
+        if value.startswith(("top(", "y(")):
+            del world.results[result]
+    world.reset()
+    world.gates = {"y": asyncio.Event(), "m": asyncio.Event()}
+    building = asyncio.ensure_future(bench.build(graph, cache_from=[remote]))
+    await world.reached("y")
+    world.gates["m"].set()
+    top = parse(graph)["top"].vertex
+    while "lost" not in [outcome for _, outcome, _ in bench.events.decisions(top)]:
+        await asyncio.sleep(0)
+    world.gates["y"].set()
+    assert await building == "top(l(m(s)), y(x))"
+    assert world.ran["y"] == 1 and not world.leaked
+    store.close()
+
+
+async def test_what_an_import_brings_is_told_to_whoever_waits(bench: Bench, remote: Remote) -> None:
+    """One job waits for a step to run; another brings a cache that has the result: the first need not wait any longer."""
+    bench.world.gates["a"] = asyncio.Event()
+    async with bench.solver() as solver:
+        first = asyncio.ensure_future(bench.build(CHAIN, solver=solver, events=Events()))
+        await bench.world.reached("a")
+        more = CHAIN + "c = run base\nall = run b c\n"
+        second = asyncio.ensure_future(bench.build(more, solver=solver, cache_from=[remote]))
+        assert await first == "b(a(base))"
+        assert await second == "all(b(a(base)), c(base))"
+    assert bench.world.ran["b"] == 0 and not bench.world.leaked

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
 
 import pytest
 
-from bknb.errors import DefinitionError, ExitError, StepError
-from bknb.events import DecisionEvent, LogEvent
-from tests.fakes import Events, FakeSession, parse
+from bknb.errors import DefinitionError, ExitError, StepError, StoreError
+from bknb.events import DecisionEvent, LogEvent, Phase
+from bknb.protocols import CacheMap, Job, Ref
+from bknb.solver import Solver
+from tests.fakes import Events, FakeOperation, FakeSession, FakeWorker, parse
 from tests.solver.conftest import Bench
 
 CHAIN = """
@@ -393,6 +397,73 @@ async def test_cancelled_while_a_source_is_asked(bench: Bench) -> None:
         del bench.world.gates["map:base"]
         assert await bench.build(CHAIN, solver=solver) == "b(a(base))"
     assert bench.world.mapped["base"] == 2 and not bench.world.leaked
+
+
+async def test_a_source_is_asked_anew_while_it_still_stops(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its job was cancelled, and the answer takes its time to be given up, say to close a connection: the next asks anew."""
+    stopping, stopped = asyncio.Event(), asyncio.Event()
+    plain = FakeOperation.cache_maps
+
+    async def slow_to_stop(self: FakeOperation, job: Job) -> AsyncIterator[CacheMap]:
+        try:
+            async for cache_map in plain(self, job):
+                yield cache_map
+        except asyncio.CancelledError:
+            stopping.set()
+            await stopped.wait()
+            raise
+
+    monkeypatch.setattr(FakeOperation, "cache_maps", slow_to_stop)
+    graph = "base = source\na = run base\n"
+    bench.world.gates["map:base"] = asyncio.Event()
+    async with bench.solver() as solver:
+        first = asyncio.ensure_future(bench.build(graph, solver=solver))
+        await bench.world.reached("map:base")
+        first.cancel()
+        await stopping.wait()
+        bench.world.gates["map:base"].set()
+        assert await bench.build(graph, solver=solver) == "a(base)"
+        stopped.set()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    assert bench.events.outcomes() == {"base": "ran", "a": "ran"} and not bench.world.leaked
+
+
+async def test_a_wait_that_is_cut_short_has_ended(bench: Bench) -> None:
+    """Whatever a step waited for, and however that ended: each begin of a wait has its end."""
+    graph = "s = source\nm = run! s\nk = run m\na = run k\nx = run s\nb = run x\ntop = run a b\n"
+    await bench.build(graph)
+    for result, value in list(bench.world.results.items()):
+        if value.startswith(("b(", "x(")):
+            del bench.world.results[result]
+    bench.world.gates["x"] = asyncio.Event()
+    await bench.build(graph)
+    assert bench.events.outcomes()["top"] == "definition"
+    waits = [event for event in bench.events if isinstance(event, DecisionEvent) and event.phase is Phase.WAIT]
+    told = Counter((event.vertex, event.outcome) for event in waits)
+    assert {vertex for vertex, _ in told} >= {parse(graph)[name].vertex.digest for name in ("top", "b")}
+    assert all(told[vertex, "begin"] == told[vertex, "end"] for vertex, _ in told)
+
+
+@pytest.mark.parametrize("broken", ["has", "load"])
+async def test_a_store_that_cannot_answer_has_lost_the_result(bench: Bench, broken: str) -> None:
+    """Whether it is asked for a result, or whether there is one: the step runs again."""
+
+    class Damaged(FakeWorker):
+        def has(self, result: str) -> bool:
+            if broken == "has":
+                raise StoreError("damaged")
+            return True
+
+        async def load(self, result: str) -> Ref | None:
+            raise StoreError("damaged")
+
+    graph = "s = source\na = run s\nb = run a\n"
+    await bench.build(graph)
+    bench.world.reset()
+    async with Solver(Damaged(bench.world), bench.store) as solver:
+        assert await bench.build(graph, solver=solver) == "b(a(s))"
+    assert bench.world.ran == {"s": 1, "a": 1, "b": 1} and not bench.world.leaked
 
 
 async def test_waiting_is_said(bench: Bench) -> None:
