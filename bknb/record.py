@@ -119,7 +119,7 @@ class Record(Plain, frozen=True, gc=False):
     Attributes:
         id: sorts by time.
         title: what people call it.
-        target: names what builds are compared by: the same cell, or the same Dockerfile and target.
+        targets: name what builds are compared by, the nearest first: the same cell, tag, or Dockerfile.
         notebook: file of the notebook, "" for none.
         cell: id of the cell.
         kernel: id of the kernel.
@@ -141,7 +141,7 @@ class Record(Plain, frozen=True, gc=False):
     started: float = 0.0
     finished: float = 0.0
     title: str = ""
-    target: str = ""
+    targets: tuple[str, ...] = ()
     notebook: str = ""
     cell: str = ""
     kernel: str = ""

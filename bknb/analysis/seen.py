@@ -29,7 +29,7 @@ class Seen:
     """One build.
 
     Attributes:
-        id: of its record; `target` what it is compared by, "" where it was not asked of a history.
+        id: of its record; `targets` what it is compared by, () where it was not asked of a history.
         steps: in the order in which they were first spoken of.
         vertices: the graph, by digest.
         opts: the frontend's options, secrets taken out.
@@ -68,7 +68,7 @@ class Seen:
     started: float = 0.0
     finished: float = 0.0
     variables: Mapping[str, tuple[Variable, ...]] = field(default_factory=dict)
-    target: str = ""
+    targets: tuple[str, ...] = ()
 
     @classmethod
     def of(

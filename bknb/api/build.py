@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bknb.api.files import Files, run_in
@@ -17,7 +17,8 @@ from bknb.digest import Digest
 from bknb.display.model import State
 from bknb.errors import BknbError, UsageError
 from bknb.events import Event
-from bknb.history.recorder import redact, step_records, target_of
+from bknb.history.baseline import targets_of
+from bknb.history.recorder import redact, step_records
 from bknb.llb import Definition
 from bknb.llb.ops import Op
 from bknb.llb.veil import Veil
@@ -137,8 +138,8 @@ class Build(RecordedBuild):
 
         Args:
             step: the one that is asked about, as for ``build[...]``; all if absent.
-            against: the earlier build, or the beginning of its id in the history; the last one of the same cell or
-                target if absent.
+            against: the earlier build, or the beginning of its id in the history; the last one of the same
+                cell, tag or Dockerfile if absent.
 
         Raises:
             UsageError: no such step, or no such build.
@@ -156,7 +157,7 @@ class Build(RecordedBuild):
 
         if against is None:
             if self._explained is None:
-                found = explained.baseline(self._client, self._seen(), target_of(self._request))
+                found = explained.baseline(self._client, self._seen())
                 self._explained = (
                     explained.compare(self._client, found, self._seen()) if found is not None else None,
                 )
@@ -183,7 +184,8 @@ class Build(RecordedBuild):
         steps = step_records(self.events, self._result.results)
         veil = Veil.of(self._request.opts)  # as its record is, with which it is compared
         edges = [veil.edge(result.edge) for result in self._result.frontend.results]
-        return Seen.of(self.id, steps, self.events, edges, redact(self._request.opts))
+        found = Seen.of(self.id, steps, self.events, edges, redact(self._request.opts))
+        return replace(found, targets=targets_of(self._request))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the build to one file, which `bknb.open` shows and answers from anywhere."""

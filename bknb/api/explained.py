@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,10 @@ from bknb.display.reasons import Reasons
 from bknb.errors import BknbError, UsageError, did_you_mean
 from bknb.events import from_json
 from bknb.history import History
+from bknb.history.baseline import baseline as earlier
 from bknb.llb import Definition
 from bknb.llb.veil import looks_secret, named
-from bknb.record import Record, StepRecord, pair
+from bknb.record import Record, StepRecord
 
 if TYPE_CHECKING:
     import pandas
@@ -35,7 +36,6 @@ MOST_DIFFED, MOST_LINES, LARGEST = 10, 12, 64 << 10
 """Files of which lines are shown, lines of each, bytes of a file that is compared."""
 MOST_KEPT = 16 << 20
 """Characters of lists of files that go into a saved build; what comes first goes first."""
-_LOOKED_AT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +95,12 @@ def reasons(explanation: Explanation) -> Reasons:
 # --- from records to an answer ------------------------------------------------------------------------------
 
 
-def baseline(client: Client, after: Seen, target: str | None) -> Seen | None:
-    """The last build of the same cell or target, or of any for None, that has something in common with a build."""
+def baseline(client: Client, after: Seen) -> Seen | None:
+    """The build that one is compared with where none is named; `history.baseline` says which."""
 
     def look(history: History) -> Seen | None:
-        failed: Record | None = None
-        for number, record in enumerate(history.walk(target)):
-            if number > _LOOKED_AT:
-                break
-            if record.id >= after.id or not record.definition or not _alike(record.steps, after.steps):
-                continue
-            if any(step.outcome == "compiled" for step in record.steps):
-                continue  # only its graph was asked for: it says nothing of the cache
-            if not record.error and not record.cancelled:
-                return seen(history, record)
-            failed = failed or record
-        return seen(history, failed) if failed is not None else None
+        found = earlier(history, after.id, after.targets, after.steps)
+        return seen(history, found) if found is not None else None
 
     return _of_history(client, look)
 
@@ -120,7 +110,7 @@ def ask(client: Client, builds: Sequence[RecordedBuild | str] = (), step: str = 
 
     Args:
         client: whose history is looked at.
-        builds: two: the second compared with the first; one: with the last of the same target before it; none: the
+        builds: two: the second compared with the first; one: with the last of the same cell, tag or Dockerfile before it; none: the
             newest build.
         step: a part of its instruction, or "" for the whole build.
 
@@ -131,7 +121,7 @@ def ask(client: Client, builds: Sequence[RecordedBuild | str] = (), step: str = 
         before, after = side(client, builds[0]), side(client, builds[1])
     else:
         after = side(client, builds[0]) if builds else _newest(client)
-        before = baseline(client, after, after.target) or NOTHING
+        before = baseline(client, after) or NOTHING
     return Why(compare(client, before, after), _step(after, step) if step else "")
 
 
@@ -202,7 +192,7 @@ def seen(history: History, record: Record) -> Seen:
         edge = named(Definition.from_bytes(data).to_edge(), record.veiled) if data else None
     except BknbError:
         edge = None
-    return replace(Seen.of(record.id, record.steps, events, [edge], record.opts), target=record.target)
+    return replace(Seen.of(record.id, record.steps, events, [edge], record.opts), targets=record.targets)
 
 
 def compare(client: Client, before: Seen, after: Seen) -> Explanation:
@@ -292,10 +282,3 @@ def text_diff(old: bytes | None, new: bytes | None, path: str) -> tuple[str, ...
     if not lines and old != new:
         return ("only its line ends differ",)
     return tuple(line[:200] for line in lines[:MOST_LINES])
-
-
-def _alike(before: Iterable[StepRecord], after: Iterable[StepRecord]) -> bool:
-    """Whether at least half of a build's steps have a counterpart."""
-    pairs = [found for found in pair(tuple(before), tuple(after)) if found.after is not None]
-    steps = [found for found in pairs if found.after is not None and found.after.kind in ("exec", "file")]
-    return 2 * sum(found.before is not None for found in steps) >= len(steps)

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -37,7 +38,8 @@ from bknb.display.reasons import Reasons
 from bknb.errors import MissError, UsageError, did_you_mean
 from bknb.events import BuildEvent, Event
 from bknb.history import new_id
-from bknb.history.recorder import redact, target_of
+from bknb.history.baseline import targets_of
+from bknb.history.recorder import redact
 from bknb.llb.veil import Veil
 from bknb.protocols import SolveRequest
 from bknb.session import LocalSession
@@ -57,7 +59,7 @@ class Plan:
 
     Attributes:
         foresight: everything that was found out.
-        explanation: why steps would run, compared with the last build of the same cell or target; None if there is none.
+        explanation: why steps would run, compared with the last build of the same cell, tag or file; None if there is none.
         notes: what is to be said beside it, say of a touched file that no step reads.
     """
 
@@ -239,8 +241,7 @@ def make_plan(
 
     found = client.call(look)
     notes = _notes(touched, facts[0])
-    before = explained.baseline(client, found.seen, target_of(request))
-    before = before or explained.baseline(client, found.seen, None)
+    before = explained.baseline(client, dataclasses.replace(found.seen, targets=targets_of(request)))
     if before is None:
         return Plan(found, None, notes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from bknb.api.filters import check_filters
 from bknb.errors import SourceError, UnsupportedError, UsageError
@@ -75,8 +76,10 @@ def build_request(
         UsageError: outputs that do not fit together.
     """
     opts = options.frontend_opts()
+    context, file = session.directories["context"].path, ""
     if dockerfile is None and not llb:
-        opts["filename"] = os.path.basename(_dockerfile(options, session.directories["context"].path))
+        file = _dockerfile(options, context)
+        opts["filename"] = os.path.basename(file)
     for name, where in options.build_contexts.items():
         opts[f"context:{name}"] = where if where.startswith(_REMOTE) else f"local:{name}"
     if options.no_cache_filter and not llb:
@@ -91,7 +94,7 @@ def build_request(
         max_parallelism=options.max_parallelism,
         entitlements=options.allow,
         title=title,
-        origin=origin,
+        origin=replace(origin, context=origin.context or context, dockerfile=file),
         compile_only=options.llb or options.call != "build",
         fail_on_miss=options.fail_on_miss,
     )

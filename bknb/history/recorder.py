@@ -21,6 +21,7 @@ from bknb.events import (
     ResourceEvent,
     VertexEvent,
 )
+from bknb.history.baseline import targets_of
 from bknb.history.store import History, Text
 from bknb.llb.veil import Veil, looks_secret
 from bknb.protocols import FrontendResult, SolveRequest
@@ -99,7 +100,7 @@ class Recorder:
             started=times[0].time if times else 0.0,
             finished=times[-1].time if times else 0.0,
             title=request.title,
-            target=target_of(request),
+            targets=targets_of(request),
             notebook=request.origin.notebook,
             cell=request.origin.cell,
             kernel=request.origin.kernel,
@@ -193,14 +194,6 @@ def redact(opts: Mapping[str, str]) -> dict[str, str]:
     {'build-arg:API_TOKEN': '…', 'build-arg:V': '1', 'context': 'https://host/x'}
     """
     return {name: _HIDDEN if looks_secret(name) else _USERINFO.sub("", value) for name, value in opts.items()}
-
-
-def target_of(request: SolveRequest) -> str:
-    """What builds are compared by: the cell, else the file and target in the context."""
-    if request.origin.cell:
-        return f"cell {request.origin.notebook} {request.origin.cell}"
-    opts = request.opts
-    return f"file {request.origin.context} {opts.get('filename', '')} {opts.get('target', '')}"
 
 
 def git_state(context: str) -> tuple[str, bool | None]:

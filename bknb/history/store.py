@@ -43,6 +43,11 @@ CREATE INDEX used_result ON used(result);
 CREATE TABLE made(result TEXT PRIMARY KEY, build TEXT NOT NULL, seconds REAL NOT NULL) WITHOUT ROWID;
 """
 
+_TARGETS: Final = """CREATE TABLE IF NOT EXISTS target(
+  name TEXT NOT NULL, build TEXT NOT NULL, PRIMARY KEY(name, build)
+) WITHOUT ROWID"""
+"""Apart from the rest: files of earlier versions are without it."""
+
 Work = Callable[[], None]
 
 
@@ -78,6 +83,8 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self._db = connect(path, _SCHEMA, SCHEMA_NUMBER)
+        with transaction(self._db) as db:
+            db.execute(_TARGETS)
         self._lock = threading.Lock()
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
@@ -128,7 +135,7 @@ class History:
         Raises:
             StoreError: it cannot be written.
         """
-        row = (record.id, record.started, record.target, zlib.compress(record.to_bytes(), 1))
+        row = (record.id, record.started, next(iter(record.targets), ""), zlib.compress(record.to_bytes(), 1))
         made = [
             (result, record.id, step.seconds)
             for step in record.steps
@@ -143,6 +150,10 @@ class History:
             )
             db.executemany(
                 "INSERT OR IGNORE INTO refers VALUES (?, ?)", [(record.id, text.digest) for text in texts]
+            )
+            db.execute("DELETE FROM target WHERE build=?", (record.id,))
+            db.executemany(
+                "INSERT OR IGNORE INTO target VALUES (?, ?)", [(name, record.id) for name in record.targets]
             )
             db.executemany("INSERT OR REPLACE INTO made VALUES (?, ?, ?)", made)
             db.executemany(
@@ -160,6 +171,7 @@ class History:
             self._db.execute("DELETE FROM build WHERE id=?", (id,))
             self._db.execute("DELETE FROM refers WHERE build=?", (id,))
             self._db.execute("DELETE FROM used WHERE build=?", (id,))
+            self._db.execute("DELETE FROM target WHERE build=?", (id,))
         if old:
             self._db.execute("DELETE FROM text WHERE digest NOT IN (SELECT digest FROM refers)")
 
@@ -172,12 +184,21 @@ class History:
             row = self._db.execute("SELECT record FROM build WHERE id=?", (id,)).fetchone()
         return None if row is None else _record(row[0])
 
-    def walk(self, target: str | None = None) -> Iterator[Record]:
-        """All records, newest first; those of one target where it is given."""
+    def walk(self, target: str | None = None, *, before: str = "~", most: int = MAX_BUILDS) -> Iterator[Record]:
+        """Records, newest first.
+
+        Args:
+            target: only those of this target.
+            before: only those with an id before this one.
+            most: how many at most.
+        """
         self.flush()
-        where, values = ("", ()) if target is None else ("WHERE target=?", (target,))
+        asked = "SELECT id FROM build WHERE id < ?1 ORDER BY id DESC LIMIT ?2"
+        if target is not None:
+            asked = "SELECT build FROM target WHERE build < ?1 AND name=?3 ORDER BY build DESC LIMIT ?2"
+        values = (before, most) if target is None else (before, most, target)
         with self._lock:
-            ids = [id for (id,) in self._db.execute(f"SELECT id FROM build {where} ORDER BY id DESC", values)]
+            ids = [id for (id,) in self._db.execute(asked, values)]
         for id in ids:
             record = self.get(id)
             if record is not None:

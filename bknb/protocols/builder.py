@@ -70,6 +70,8 @@ class Origin:
     options: str = ""
     """The words, values of secrets and build arguments that look like one taken out."""
     context: str = ""
+    dockerfile: str = ""
+    """The file's path; "" where its text was given, or there is none."""
 
 
 @dataclass(frozen=True, slots=True)

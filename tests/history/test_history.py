@@ -61,7 +61,7 @@ def test_a_build_is_recorded(history: History) -> None:
     assert history.text(record.dockerfile) == FRONTEND.source
     assert history.text(record.events).count(b"\n") == 9  # type: ignore[union-attr]
     assert [found.id for found in history.walk()] == [id]
-    assert [found.id for found in history.walk(record.target)] == [id] and not list(history.walk("other"))
+    assert [found.id for found in history.walk(record.targets[0])] == [id] and not list(history.walk("other"))
     history.close()
 
 

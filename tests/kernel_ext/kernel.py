@@ -47,11 +47,14 @@ class Kernel:
         return int(self._manager.provisioner.process.pid)
 
     def run(
-        self, code: str, *, timeout: float = 60, on_output: Callable[[dict[str, Any]], None] | None = None
+        self, code: str, *, timeout: float = 60, on_output: Callable[[dict[str, Any]], None] | None = None, cell: str = ""
     ) -> Reply:
-        """Run a cell and wait for its end; `on_output` sees each message as it comes."""
+        """Run a cell and wait for its end; `on_output` sees each message as it comes, `cell` is its id, as JupyterLab says it."""
         begun = time.monotonic()
-        wanted = self.client.execute(code)
+        asked = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
+        message = self.client.session.msg("execute_request", asked, metadata={"cellId": cell} if cell else {})
+        self.client.shell_channel.send(message)
+        wanted = message["header"]["msg_id"]
         found = Reply("")
         shown: dict[str, dict[str, Any]] = {}
         while True:
