@@ -251,15 +251,17 @@ def _hints(causes: Iterable[Cause]) -> list[str]:
 
 def _proofs(causes: Sequence[Cause], *, alone: bool = True) -> list[Proof]:
     """What shows some causes; one alone has been named already."""
-    found = []
-    for cause in causes[:_MOST_PROOFS]:
+    found: dict[Proof, int] = {}  # results that are gone for one reason are told once
+    for cause in causes:
         name = "" if alone and len(causes) == 1 else phrase(cause)
         lines = tuple(proof(cause))
         if name or lines:
-            found.append(Proof(name, lines))
-    if (more := len(causes) - _MOST_PROOFS) > 0:
-        found.append(Proof(f"… and {more} more"))
-    return found
+            found[Proof(name, lines)] = found.get(Proof(name, lines), 0) + 1
+    if alone and len(found) == 1 and causes[0].kind in (Kind.EVICTED, Kind.GONE):
+        return []  # the group's name says it
+    told = [Proof(f"{one.name} ({n} times)" if n > 1 else one.name, one.lines) for one, n in found.items()]
+    more = len(told) - _MOST_PROOFS
+    return [*told[:_MOST_PROOFS], Proof(f"… and {more} more")] if more > 0 else told
 
 
 def proof(cause: Cause) -> list[str]:

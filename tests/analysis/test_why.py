@@ -10,6 +10,7 @@ import pytest
 
 from bknb import llb
 from bknb.analysis import Cause, Explanation, Kind, Seen, explain
+from bknb.analysis.causes import StepReason
 from bknb.analysis.changes import changes
 from bknb.analysis.files import MOST_CAUSES, file_causes
 from bknb.analysis.seen import uses, variables
@@ -89,6 +90,25 @@ def test_a_step_that_was_edited_is_the_cause_of_those_above_it() -> None:
     assert [one.step.command for one in found.made_run(causes(found)[0])] == ["B!", "c"]
     assert [reason(one) for one in found.steps][-1] == "because of B!"
     assert sentence(found)[0].endswith("It made 2 steps run.")
+
+
+@pytest.mark.parametrize(
+    ("fates", "told"),
+    [
+        (("evicted by prune",), ["3 results were evicted by prune: 3 steps ran"]),
+        (
+            ("evicted by prune", "evicted by rule 1"),
+            ["3 results were evicted: 3 steps ran", "its result was evicted by prune (2 times)", "its result was evicted by rule 1"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_became_of_many_results_is_said_once(fates: tuple[str, ...], told: list[str]) -> None:
+    """A cause for each step that is gone, and one line for each fate."""
+    steps = [StepRecord(name, f"RUN {name}", outcome="ran", kind="exec") for name in "abc"]
+    own = [Cause(Kind.EVICTED, name, after=fate) for name, fate in zip("abc", (fates[0], *fates, fates[0]), strict=False)]
+    reasons = [StepReason(step, own=(one,), roots=(one,)) for step, one in zip(steps, own, strict=True)]
+    lines = [line.strip() for line in text(Explanation("1", "2", reasons, own)).splitlines()]
+    assert [line for line in lines if not line.startswith("•")] == told
 
 
 def test_an_equal_key_cuts_a_cause_off() -> None:
