@@ -117,10 +117,11 @@ def _timeline(view: BuildView) -> str:
     if not (steps := worked(view)):
         return ""
     chain = longest_chain(view)
-    counted = amounts.count(sum(step.kind != "local" for step in chain.steps), "step")
-    remark = f"the longest chain, {counted}, took {amounts.seconds(chain.seconds)}" if len(steps) > 1 else ""
+    number = sum(step.kind != "local" for step in chain.steps)
+    counted = f"the longest chain, {amounts.count(number, 'step')}, took {amounts.seconds(chain.seconds)}"
+    remark = counted if number and len(steps) > 1 else ""  # of contexts alone there is nothing to say
     picture = image(timeline(view), f"Timeline of {amounts.count(len(steps), 'step')}", 980)
-    return fold("Timeline", remark, picture, opened=len(steps) > 1)
+    return fold("Timeline", remark, picture, opened=bool(remark))
 
 
 def _notes(view: BuildView) -> str:

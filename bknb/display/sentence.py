@@ -86,7 +86,7 @@ def explanation(view: BuildView) -> str:
     names = [amounts.cut(step.label, 60) for step in causes[:2]]
     more = len(causes) - len(names)
     said = " and ".join(names) + (f" and {more} more" if more else "")
-    after = f"; {amounts.count(len(followers), 'step')} after it ran again" if followers else ""
+    after = f"; {amounts.count(len(followers), 'step')} after it ran too" if followers else ""
     if after and len(causes) > 1:
         after = after.replace("after it", "after them")
     anew = all(any(d.outcome == "ignored" for d in step.decisions) for step in causes)

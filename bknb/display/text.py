@@ -74,8 +74,13 @@ def _title(box: Box) -> str:
 
 def _origins(box: Box, whole: Plan, homes: dict[str, Box]) -> str:
     sources = [homes[arrow.source] for arrow in whole.arrows if arrow.target == box.id]
-    names = [whole.lanes[source.lane] for source in sources if source.lane != box.lane]
+    names = [_origin(source, whole) for source in sources if source.lane != box.lane]
     return f"  ← {', '.join(dict.fromkeys(names))}" if names else ""
+
+
+def _origin(source: Box, whole: Plan) -> str:
+    """The stage that is read; of a base image that stands with another stage, itself."""
+    return _title(source) if source.steps[0].kind == "image" else whole.lanes[source.lane]
 
 
 def render_table(view: BuildView, reasons: Reasons | None = None) -> str:

@@ -82,7 +82,25 @@ def test_first_sentence(view: Views) -> None:
     """The first words answer what became of the build."""
     words = "".join(Page(render_html(view("edited"))).words)
     assert " ".join(words.split()).startswith("✓ demo:latest built in 2.5 s · 5 of 8 steps cached · ")
-    assert "New or changed: COPY src/ src/; 2 steps after it ran again." in words
+    assert "New or changed: COPY src/ src/; 2 steps after it ran too." in words
+
+
+def test_no_chain_where_nothing_ran(view: Views) -> None:
+    """Of a build that only looked at its context there is no longest chain of 0 steps."""
+    assert "the longest chain, " in render_html(view("edited"))
+    looked = BuildView()
+    for number in (1, 2):
+        looked = fold_all(
+            looked,
+            [
+                VertexEvent(
+                    Digest.of_text(str(number)), "[internal] load build context", kind="local",
+                    started=1.0, completed=2.0, outcome=Outcome.RAN,
+                )
+            ],
+        )  # fmt: skip
+    text = render_html(fold_all(looked, [BuildEvent("b", 3.0, True)]))
+    assert "longest chain" not in text and "Timeline" in text
 
 
 def test_digests_are_whole_on_hover(view: Views) -> None:

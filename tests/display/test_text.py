@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bknb.display import BuildView, render_text
+from bknb.digest import Digest
+from bknb.display import BuildView, fold_all, render_text
 from bknb.display.text import columns, render_graph, render_table
+from bknb.errors import Range
+from bknb.events import BuildEvent, Outcome, VertexEvent
 
 Views = Callable[[str], BuildView]
 
@@ -15,10 +18,26 @@ def test_rebuild(view: Views) -> None:
     text = render_text(view("edited"))
     lines = text.split("\n")
     assert lines[0].startswith("✓ demo:latest built in 2.5 s · 5 of 8 steps cached · sha256:")
-    assert lines[1] == "New or changed: COPY src/ src/; 2 steps after it ran again."
+    assert lines[1] == "New or changed: COPY src/ src/; 2 steps after it ran too."
     assert " ├ COPY src/ src/                       ✓ ran · 60 ms  ← context" in lines
     assert " └ COPY --from=build /app/dist /app     ✓ ran · 60 ms  ← build" in lines
     assert any(line.startswith("RUN mkdocs build") and "– skipped, not needed" in line for line in lines)
+
+
+def test_an_arrow_names_what_is_read() -> None:
+    """A base image stands with the first stage that is made from it; who shares it does not read that stage."""
+    image, one, two, three = (Digest.of_text(name) for name in ("image", "one", "two", "three"))
+    done = {"started": 0.0, "completed": 1.0, "outcome": Outcome.RAN}
+    events = [
+        BuildEvent("b", 0.0),
+        VertexEvent(image, "[b 1/2] FROM x", kind="image", command="FROM x", stage="b", ranges=(Range(1, 0, 1, 0),), **done),
+        VertexEvent(one, "RUN one", (image,), kind="exec", command="RUN one", stage="b", ranges=(Range(2, 0, 2, 0),), **done),
+        VertexEvent(two, "COPY list /l", (image,), kind="file", command="COPY list /l", stage="c", ranges=(Range(4, 0, 4, 0),), **done),
+        VertexEvent(three, "COPY --from=b /o /o", (two, one), kind="file", command="COPY --from=b /o /o", stage="c", ranges=(Range(5, 0, 5, 0),), **done),
+        BuildEvent("b", 1.0, True),
+    ]  # fmt: skip
+    lines = render_graph(fold_all(BuildView(), events)).splitlines()
+    assert [line.partition("  ← ")[2] for line in lines if line.startswith(" ") and "COPY" in line] == ["FROM x", "b"]
 
 
 def test_cached(view: Views) -> None:
