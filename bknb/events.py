@@ -38,6 +38,8 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"
     WOULD_RUN = "would run"
     """Of a plan: a build would run it."""
+    WOULD_FAIL = "would fail"
+    """Of a plan: a build would run it, and it would fail."""
     OPEN = "open"
     """Of a plan: whether it would run is known only at run time."""
 

@@ -21,7 +21,7 @@ from bknb.record import StepRecord
 _OUTCOMES: Mapping[Foreseen, Outcome] = {
     Foreseen.RUN: Outcome.WOULD_RUN,
     Foreseen.UNKNOWN: Outcome.OPEN,
-    Foreseen.FAIL: Outcome.FAILED,
+    Foreseen.FAIL: Outcome.WOULD_FAIL,
 }
 
 

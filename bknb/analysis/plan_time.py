@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bknb.record import Record, StepRecord
 
+_UNNAMED = re.compile(r"(stage-\d+)?")
+
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """What steps took when they last ran, in seconds: by digest, and by stage and instruction."""
+    """What steps took when they last ran, in seconds: by digest, and by stage and instruction.
+
+    Stages without a name are one place: their numbers change when a stage comes or goes.
+    """
 
     by_digest: Mapping[str, float] = field(default_factory=dict)
     by_place: Mapping[tuple[str, str], float] = field(default_factory=dict)
@@ -38,7 +44,7 @@ class Durations:
 
 def _place(stage: str, kind: str, command: str) -> tuple[str, str]:
     """Contexts are told apart by nothing but that they are contexts."""
-    return ("", "local") if kind == "local" else (stage, command)
+    return ("", "local") if kind == "local" else ("" if _UNNAMED.fullmatch(stage) else stage, command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Expected:
     Attributes:
         least: if every step that is known only at run time turns out to be cached.
         most: if they all run.
-        steps: how many of the steps that would, or may, run have run before; `strangers` how many have not, which
+        steps: how many of the steps that would, or may, run have a known time; `strangers` how many have not, which
             count as nothing.
     """
 

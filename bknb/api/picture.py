@@ -125,7 +125,7 @@ def _family(state: State) -> str:
         return "cached"
     return (
         "failed"
-        if state == State.FAILED
+        if state in (State.FAILED, State.WOULD_FAIL)
         else "skipped"
         if state in (State.SKIPPED, State.CANCELLED)
         else "ran"

@@ -219,7 +219,7 @@ def _arrows(plan: Plan) -> tuple[Arrow, ...]:
     return tuple(found.values())
 
 
-_BUSY = (State.RAN, State.RUNNING, State.FAILED, State.MERGED, State.WOULD_RUN)
+_BUSY = (State.RAN, State.RUNNING, State.FAILED, State.MERGED, State.WOULD_RUN, State.WOULD_FAIL)
 
 
 def _arrow(source: Box, target: Box, by_id: Mapping[str, Box]) -> Arrow:

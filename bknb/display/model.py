@@ -52,6 +52,7 @@ class State(enum.StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"
     WOULD_RUN = "would run"
+    WOULD_FAIL = "would fail"
     OPEN = "open"
 
     @property
@@ -225,7 +226,7 @@ class BuildView:
     @property
     def failed(self) -> tuple[StepView, ...]:
         """Failed steps, the one that failed first in front."""
-        broken = [s for s in self.steps.values() if s.state is State.FAILED]
+        broken = [s for s in self.steps.values() if s.state in (State.FAILED, State.WOULD_FAIL)]
         return tuple(sorted(broken, key=lambda s: s.completed or 0.0))
 
     @property

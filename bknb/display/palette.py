@@ -71,6 +71,7 @@ LOOKS: Final[Mapping[State, Look]] = {
     State.CANCELLED: Look("⊘", "cancelled", "#ecdfe9", "#97558a"),
     State.FAILED: Look("✗", "failed", "#fbd5c8", "#c43d12"),
     State.WOULD_RUN: Look("▷", "would run", "#fde6c4", "#b8720a"),
+    State.WOULD_FAIL: Look("✗", "would fail", "#fbd5c8", "#c43d12"),
     State.OPEN: Look("?", "at run time", "#f6f1bd", "#8b7d00"),
 }
 
@@ -87,5 +88,6 @@ REASONS: Final[Mapping[State, str]] = {
     State.CANCELLED: "cancelled",
     State.FAILED: "failed",
     State.WOULD_RUN: "would run",
+    State.WOULD_FAIL: "would fail",
     State.OPEN: "known only at run time",
 }

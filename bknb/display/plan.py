@@ -43,20 +43,20 @@ def expected(least: float, most: float, steps: int, strangers: int) -> str:
     Args:
         least: seconds if what is known only at run time is cached.
         most: seconds if it runs.
-        steps: how many steps that may run have run before.
-        strangers: how many have not.
+        steps: of how many steps that may run a time is known.
+        strangers: of how many none is.
 
     >>> expected(2.0, 2.0, 1, 0), expected(1.0, 75.0, 3, 2)
-    ('about 2 s', 'about 1 s, at most 1 m 15 s, and 2 steps that never ran')
+    ('about 2 s', 'about 1 s, at most 1 m 15 s, and 2 steps of unknown time')
     >>> expected(0.0, 0.0, 0, 1), expected(0.0, 0.0, 0, 0)
-    ('no time known: 1 step never ran', '')
+    ('no time known of 1 step', '')
     """
     if not steps:
-        return f"no time known: {amounts.count(strangers, 'step')} never ran" if strangers else ""
+        return f"no time known of {amounts.count(strangers, 'step')}" if strangers else ""
     said = f"about {_seconds(least)}"
     if amounts.seconds(most) != amounts.seconds(least):
         said += f", at most {_seconds(most)}"
-    return said + (f", and {amounts.count(strangers, 'step')} that never ran" if strangers else "")
+    return said + (f", and {amounts.count(strangers, 'step')} of unknown time" if strangers else "")
 
 
 def _seconds(value: float) -> str:
@@ -75,7 +75,7 @@ def headline(plan: PlanView) -> Headline:
         share += f" ({open_ / needed:.0%})"
     if failed := plan.view.failed:
         said = f"would fail at {amounts.cut(failed[0].label, 60)}"
-        return Headline(State.FAILED, subject, said, (f"{cached} cached", share))
+        return Headline(State.WOULD_FAIL, subject, said, (f"{cached} cached", share))
     if not runs and not open_:
         said = f"would run nothing: all {amounts.count(needed, 'step')} cached" if needed else "has no steps"
         return Headline(State.DEFINITION, subject, said, (share,))

@@ -84,6 +84,14 @@ def test_the_last_run_counts() -> None:
     assert found.find("e", "other", "exec", "RUN x") is None
 
 
+def test_a_stage_without_a_name_is_one_place() -> None:
+    """The last stage was the third and is the second now: its steps ran all the same."""
+    step = StepRecord("a", command="RUN x", stage="stage-2", kind="exec", outcome="ran", started=1.0, completed=3.0)
+    found = Durations.of([Record("1", steps=(step,))])
+    assert found.find("b", "stage-1", "exec", "RUN x") == 2.0
+    assert found.find("b", "build", "exec", "RUN x") is None
+
+
 def test_what_a_touched_file_means(tmp_path: Path) -> None:
     """It is there or not; if it is, why it changes nothing, if it does not."""
     folder = Folder(

@@ -13,7 +13,7 @@ from bknb.api import Build, Client, disk_usage, history
 from bknb.api.planned import Plan
 from bknb.cli import main
 from bknb.digest import Digest
-from bknb.errors import DockerfileError, MissError, StepError, UsageError
+from bknb.errors import BuildError, DockerfileError, MissError, StepError, UsageError
 from bknb.options import parse
 from bknb.protocols import SolveRequest
 from bknb.session import LocalSession
@@ -242,6 +242,16 @@ def test_a_missing_file_is_known_beforehand(client: Client, app: Path) -> None:
     found = plan(client, app, text="FROM busybox\nCOPY nope /\nRUN true\n")
     assert said(found)["COPY nope /"] is Foreseen.FAIL
     assert "would fail at COPY nope /" in repr(found) and "not found" in found.foresight.error
+
+
+def test_a_build_that_failed_would_fail_for_the_same_reason(client: Client, app: Path) -> None:
+    """That it had not finished is no reason to fail: the file that is not there is."""
+    text = "FROM busybox\nCOPY nope /\n"
+    with pytest.raises(BuildError):
+        build(client, app, text=text)
+    found = plan(client, app, text=text)
+    assert found.reasons.line.startswith("Because: ") and '"/nope": not found' in found.reasons.line
+    assert "had not finished" not in repr(found)
 
 
 def test_what_cannot_be_compiled_is_one_error(client: Client, app: Path) -> None:

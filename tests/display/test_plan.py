@@ -72,6 +72,16 @@ def test_the_sentence_for_other_ends(steps: tuple[VertexEvent, ...], said: str) 
     assert str(headline(PlanView(view(*steps)))) == said
 
 
+def test_what_would_fail_has_not_failed() -> None:
+    """Neither in the table nor in the tree or on the page."""
+    failing = replace(step("COPY x /", Outcome.WOULD_FAIL, "FROM busybox"), error="x: not found")
+    found = PlanView(view(step("FROM busybox", Outcome.DEFINITION, kind="image"), failing))
+    assert str(headline(found)) == "app would fail at COPY x / · 1 cached · 0 known only at run time"
+    text, page = render_text(found), render_html(found)
+    assert text.count("✗ would fail") == 2 and "failed" not in text
+    assert "✗ would fail" in page and ">✗ failed" not in page
+
+
 def test_the_table_as_text() -> None:
     """A row for each step: what would happen, why, and how long; nothing known is a question mark."""
     reasons = Reasons("Because: a changed.", steps={Digest("COPY . ."): "a changed"})
