@@ -89,3 +89,26 @@ def test_the_stop_button(lab: Lab, server: Server, sources: str) -> None:
     lab.shot("build_stopped", 1)
     lab.run(2)
     assert "2" in words(lab, 2)
+
+
+def test_a_new_cell_is_told_what_changed(lab: Lab, server: Server, sources: str) -> None:
+    """Each cell has an id of its own here: a plan, the picture and why compare with the same build all the same."""
+    missing = "FROM busybox\nCOPY nope.txt /x"
+    cells = [
+        sources, APP, EDIT.replace("again", "once more"), APP.replace("-t hello", "--plan -t hello"), APP, "%bknb why",
+        "%bknb prune --all", APP, "%bknb why", f"%%dockerfile hello\n{missing}", f"%%dockerfile --plan hello\n{missing}",
+    ]  # fmt: skip
+    server.write("new_cells.ipynb", cells)
+    lab.open("new_cells.ipynb")
+    said = []
+    for at in range(len(cells)):
+        lab.run(at)
+        said.append(words(lab, at))
+        if at in (3, 5, 8, 10):
+            lab.shot(f"new-cell-{at}", at)
+    assert "Because: src/greeting.txt changed" in said[3]
+    assert "One cause: src/greeting.txt changed +1 −1" in said[4]
+    assert "src/greeting.txt changed +1 −1" in said[5] and "hello once more" in said[5]
+    assert said[8].count("evicted") == 1
+    assert '"/nope.txt": not found' in said[10] and "would fail" in said[10]
+    assert "had not finished" not in said[10] and "✗ failed" not in said[10]
