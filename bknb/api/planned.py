@@ -129,8 +129,9 @@ class Plan:
         causes = self.explanation.causes if self.explanation is not None else ()
         phrases = [said.phrase(cause) for cause in causes[:3]]
         more = f", and {len(causes) - 3} more" if len(causes) > 3 else ""
-        if self.foresight.error:  # why it failed before, or what changed, is not why it would fail
-            phrases, more = [self.foresight.error], ""
+        failing = [one.verdict.error for one in self.steps if one.verdict.outcome is Foreseen.FAIL]
+        if failing:  # that it failed before, or what changed, is not why it would fail
+            phrases, more = failing[:1], ""
         line = f"Because: {'; '.join(phrases)}{more}." if phrases else ""
         return Reasons(line, "", {event.digest: steps.get(event.digest, "") for event in self.view.shown})
 
