@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 LAST_LINES = 10
 MOST_ROWS = 200
+_AS = re.compile(r"\sAS\s", re.IGNORECASE)
 
 
 def render_text(view: BuildView, *, reasons: Reasons | None = None) -> str:
@@ -80,7 +82,8 @@ def _origins(box: Box, whole: Plan, homes: dict[str, Box]) -> str:
 
 def _origin(source: Box, whole: Plan) -> str:
     """The stage that is read; of a base image that stands with another stage, itself."""
-    return _title(source) if source.steps[0].kind == "image" else whole.lanes[source.lane]
+    image = _AS.split(source.words)[0].split() if source.steps[0].kind == "image" else []
+    return image[-1] if image else whole.lanes[source.lane]
 
 
 def render_table(view: BuildView, reasons: Reasons | None = None) -> str:
