@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,17 @@ def test_a_later_build_is_no_baseline(history: History) -> None:
     found = baseline(history, second, targets_of(request("a")), steps(COPY, LIST))
     assert found is not None and found.id == first
     assert baseline(history, first, targets_of(request("a")), steps(COPY, LIST)) is None
+
+
+def test_a_file_of_an_earlier_version_is_used(tmp_path: Path) -> None:
+    """It has no table of targets: its builds are no baselines, those that follow are."""
+    history = History(tmp_path / "history.db")
+    history.close()
+    with closing(sqlite3.connect(tmp_path / "history.db")) as db:
+        db.execute("DROP TABLE target")
+    history = History(tmp_path / "history.db")
+    builds = Builds(history)
+    assert builds.before(request("a"), COPY, LIST) is None
+    made = builds.build(request("a"), COPY, LIST)
+    assert builds.before(request("a"), COPY, LIST) == made
+    history.close()
