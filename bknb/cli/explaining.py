@@ -17,7 +17,7 @@ _HELP = """usage: bknb why [[BEFORE] AFTER] [--step TEXT] [--format json]
 
 Why a build ran what it ran, from the root causes, compared with an earlier one.
 
-  bknb why                   the newest build, compared with the last one of the same target
+  bknb why                   the newest build, compared with the last one like it
   bknb why AFTER             another build: the beginning of its id (bknb history), or a file (build.save)
   bknb why BEFORE AFTER      two builds
   --step TEXT                one step, by a part of its instruction; also why it was cached
