@@ -258,7 +258,10 @@ def test_the_store_in_tables(bknb: Shell) -> None:
         "demo:latest"
     ]
     assert "demo" in bknb("history").stdout.decode()
-    assert "named image" in bknb("prune", "--explain").stdout.decode()
+    told = [json.loads(line) for line in bknb("prune", "--explain", "--format", "json").stdout.splitlines()]
+    assert sorted(record["id"] for record in told) == sorted(record["id"] for record in listed)
+    explained = bknb("prune", "--explain").stdout.decode().splitlines()
+    assert "named image" in explained[1] and explained[-1].endswith("would stay")
     assert "nothing fits" in bknb("du", "--filter", "type==regulr").stdout.decode()
     whole = json.loads(bknb("du", "-v", "--filter", "description~=greeting", "--format", "json").stdout)["id"]
     assert whole.startswith(step["id"]) and len(whole) > len(step["id"])

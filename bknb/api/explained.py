@@ -64,6 +64,8 @@ class Why:
         """One row for each step: step, stage, cache, why, root causes, digest."""
         import pandas
 
+        from bknb.api.frames import table
+
         rows = [
             {
                 "step": one.step.command or one.step.name, "stage": one.step.stage, "cache": one.step.outcome,
@@ -73,7 +75,7 @@ class Why:
             for one in self.explanation.steps
             if one.step.kind != "internal" and self.step in ("", one.step.digest)
         ]  # fmt: skip
-        return pandas.DataFrame(rows, columns=["step", "stage", "cache", "why", "causes", "kinds", "digest"])
+        return table(pandas.DataFrame(rows, columns=["step", "stage", "cache", "why", "causes", "kinds", "digest"]))
 
     @property
     def _paragraphs(self) -> list[Paragraph]:

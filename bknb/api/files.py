@@ -138,11 +138,13 @@ class Files:
         """`walk` as a DataFrame."""
         import pandas
 
+        from bknb.api.frames import table
+
         files = self.walk(path)
         columns = {name: [getattr(f, name) for f in files] for name in ("path", "size", "uid", "gid", "link")}
-        return pandas.DataFrame(
+        return table(pandas.DataFrame(
             {"path": columns.pop("path"), "mode": [stat.filemode(f.mode) for f in files], **columns}
-        )
+        ))
 
     def _tree(self, op: str, **arguments: Any) -> Any:
         id = self.id

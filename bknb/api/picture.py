@@ -34,6 +34,8 @@ def table(view: BuildView, reasons: Reasons | None = None) -> pandas.DataFrame:
     """
     import pandas
 
+    from bknb.api.frames import table
+
     begun = view.started or 0.0
     rows = [
         {
@@ -52,7 +54,7 @@ def table(view: BuildView, reasons: Reasons | None = None) -> pandas.DataFrame:
     frame = pandas.DataFrame(
         rows, columns=["step", "stage", "cache", "why", "started", "seconds", "size", "digest", "name"]
     )
-    return frame.astype({"size": "Int64", "cache": pandas.CategoricalDtype([str(state) for state in State])})
+    return table(frame.astype({"size": "Int64", "cache": pandas.CategoricalDtype([str(state) for state in State])}))
 
 
 @dataclass(frozen=True, slots=True)

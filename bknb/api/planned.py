@@ -145,6 +145,8 @@ class Plan:
         """
         import pandas
 
+        from bknb.api.frames import table
+
         rows = [
             {
                 "step": one.step.command or one.step.name, "stage": one.step.stage, "plan": one.verdict.outcome.value,
@@ -155,7 +157,7 @@ class Plan:
             if one.step.kind not in ("internal", "passthrough")
         ]  # fmt: skip
         columns = ["step", "stage", "plan", "by", "why", "expected", "kind", "digest"]
-        return pandas.DataFrame(rows, columns=columns).astype({"expected": "float64"})
+        return table(pandas.DataFrame(rows, columns=columns).astype({"expected": "float64"}))
 
     @property
     def graph(self) -> Graph:

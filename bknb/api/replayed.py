@@ -79,6 +79,8 @@ class Replay:
         """
         import pandas
 
+        from bknb.api.frames import table
+
         rows: list[dict[str, object]] = []
         each = {id(cost.row): cost.each for cost in self.found.costs}
         timeline = self.found.timeline
@@ -113,7 +115,7 @@ class Replay:
             "error",
         ]
         kinds = pandas.CategoricalDtype([outcome.value for outcome in Outcome])
-        return pandas.DataFrame(rows, columns=columns).astype({"seconds": "float64", "outcome": kinds})
+        return table(pandas.DataFrame(rows, columns=columns).astype({"seconds": "float64", "outcome": kinds}))
 
     @property
     def costs(self) -> pandas.DataFrame:
@@ -125,6 +127,8 @@ class Replay:
         """
         import pandas
 
+        from bknb.api.frames import table
+
         rows = [
             {
                 "stage": cost.row.stage, "step": cost.row.command, "ran": cost.ran, "unknown": cost.unknown,
@@ -133,12 +137,14 @@ class Replay:
             for cost in self.found.costs
         ]  # fmt: skip
         columns = ["stage", "step", "ran", "unknown", "cached", "each", "samples", "seconds", "now"]
-        return pandas.DataFrame(rows, columns=columns).astype({"each": "float64", "seconds": "float64"})
+        return table(pandas.DataFrame(rows, columns=columns).astype({"each": "float64", "seconds": "float64"}))
 
     @property
     def savings(self) -> pandas.DataFrame:
         """What another order would have saved: ``change``, ``runs`` of commands, ``seconds``, ``commits``, ``because``."""
         import pandas
+
+        from bknb.api.frames import table
 
         rows = [
             {
@@ -151,7 +157,7 @@ class Replay:
             for one in self.reorderings
         ]
         columns = ["change", "runs", "seconds", "commits", "because"]
-        return pandas.DataFrame(rows, columns=columns).astype({"seconds": "float64"})
+        return table(pandas.DataFrame(rows, columns=columns).astype({"seconds": "float64"}))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the heat map as ``.svg``, or everything as ``.html`` or ``.txt``.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bknb.builder.collect import Pruned
 from bknb.builder.local import LocalBuilder
 from bknb.cache.filters import duration, from_words, parse_filters, size
-from bknb.cache.gc import Fact, Plan, in_use
+from bknb.cache.gc import Plan, in_use
 from bknb.display import amounts
 from bknb.errors import UsageError
 from bknb.events import Outcome
@@ -31,6 +31,8 @@ def images(client: Client) -> pandas.DataFrame:
     """The images that ``-t`` kept: name, digest, size in bytes, when it was made."""
     import pandas
 
+    from bknb.api.frames import table
+
     async def look(builder: LocalBuilder) -> list[dict[str, object]]:
         return [
             {
@@ -42,7 +44,7 @@ def images(client: Client) -> pandas.DataFrame:
             for image in builder.parts.image_store.walk()
         ]
 
-    return pandas.DataFrame(client.call(look), columns=["name", "digest", "size", "created"])
+    return table(pandas.DataFrame(client.call(look), columns=["name", "digest", "size", "created"]))
 
 
 def disk_usage(
@@ -64,12 +66,10 @@ def disk_usage(
     """
     import pandas
 
+    from bknb.api.frames import table
+
     survey = client.call(lambda builder: builder.collector.survey())
     used, wanted, last = in_use(survey.facts), parse_filters(filters), time.time() - until
-    kept = [
-        Fact(image.digest.short, "internal", image.size, image.created, image.created, 0, f"image {image.name}", image=image.name)
-        for image in survey.images
-    ]  # fmt: skip
     rows = [
         {
             "id": fact.id if verbose else fact.id[:12],
@@ -85,11 +85,17 @@ def disk_usage(
             "image": fact.image,
             "parents": ", ".join(fact.parents),
         }
-        for fact in sorted((*survey.facts, *kept), key=lambda fact: -fact.size)
+        for fact in sorted((*survey.facts, *survey.images), key=lambda fact: -fact.size)
         if fact.used <= last and wanted(fact.fields(in_use=fact.id in used))
     ]
     columns = ["id", "kind", "size", "in_use", "shared", "uses", "created", "last_used", "description"]
-    return pandas.DataFrame(rows, columns=columns + (["mutable", "image", "parents"] if verbose else []))
+    shown = pandas.DataFrame(rows, columns=columns + (["mutable", "image", "parents"] if verbose else []))
+    free = int(shown.loc[~shown["in_use"].astype(bool) & ~shown["shared"].astype(bool), "size"].sum())
+    return table(shown, f"{_total(shown)}; bknb prune would free up to {amounts.size(free)}")
+
+
+def _total(records: pandas.DataFrame) -> str:
+    return f"{amounts.count(len(records), 'record')}, {amounts.size(int(records['size'].sum()))}"
 
 
 def prune(client: Client, policy: GCPolicy | None = GCPolicy()) -> str:  # noqa: B008 - frozen
@@ -120,6 +126,8 @@ def explain(client: Client, policy: GCPolicy | None = GCPolicy()) -> pandas.Data
     """
     import pandas
 
+    from bknb.api.frames import table
+
     async def think(builder: LocalBuilder) -> Plan:
         return await builder.collector.plan(None if policy is None else [policy])
 
@@ -136,9 +144,11 @@ def explain(client: Client, policy: GCPolicy | None = GCPolicy()) -> pandas.Data
         }
         for verdict in (*decided.removed, *decided.kept)
     ]
-    return pandas.DataFrame(
+    shown = pandas.DataFrame(
         rows, columns=["id", "kind", "size", "last_used", "goes", "reason", "description"]
     )
+    goes = shown["goes"].astype(bool)
+    return table(shown, f"{_total(shown[goes])}, would go; {_total(shown[~goes])}, would stay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +208,8 @@ def history(client: Client) -> pandas.DataFrame:
     """The builds so far, newest first: when, what, how long, how many steps were cached, and whether it failed."""
     import pandas
 
+    from bknb.api.frames import table
+
     async def look(builder: LocalBuilder) -> list[dict[str, object]]:
         return [
             {
@@ -212,6 +224,5 @@ def history(client: Client) -> pandas.DataFrame:
             for record in builder.parts.history.walk()
         ]
 
-    return pandas.DataFrame(
-        client.call(look), columns=["id", "started", "title", "seconds", "cached", "steps", "error"]
-    )
+    columns = ["id", "started", "title", "seconds", "cached", "steps", "error"]
+    return table(pandas.DataFrame(client.call(look), columns=columns))

@@ -66,6 +66,7 @@ def cache(client: Client | None = None) -> CacheTables:
         client: whose; the process's own if absent.
     """
     from bknb.api.client import default_client
+    from bknb.api.frames import table
 
     client = client or default_client()
     records = disk_usage(client, verbose=True)
@@ -82,9 +83,8 @@ def cache(client: Client | None = None) -> CacheTables:
 
     found, uses, builds, mounts = client.call(look)
     used = _uses(uses, builds)
-    return CacheTables(
-        _records(records, found, used, builds), _keys(found), _links(found), used, _mounts(mounts)
-    )
+    frames = (_records(records, found, used, builds), _keys(found), _links(found), used, _mounts(mounts))
+    return CacheTables(*map(table, frames))
 
 
 def _records(
@@ -100,24 +100,24 @@ def _records(
         for result in step.results if result
     }  # fmt: skip
     grouped = uses.groupby("record").saved
-    table = records.drop(columns=["parents", "image", "mutable"])
-    table["id"] = table["id"].str[:12]
+    frame = records.drop(columns=["parents", "image", "mutable"])
+    frame["id"] = frame["id"].str[:12]
     leading.index = leading.index.str[:12] if len(leading) else leading.index
-    table["keys"] = table["id"].map(leading).fillna(0).astype(int)
-    table["seconds"] = table["id"].map(made).astype(float)
-    table["hits"] = table["id"].map(grouped.size()).fillna(0).astype(int)
-    table["saved"] = table["id"].map(grouped.sum()).fillna(0.0)
-    return table
+    frame["keys"] = frame["id"].map(leading).fillna(0).astype(int)
+    frame["seconds"] = frame["id"].map(made).astype(float)
+    frame["hits"] = frame["id"].map(grouped.size()).fillna(0).astype(int)
+    frame["saved"] = frame["id"].map(grouped.sum()).fillna(0.0)
+    return frame
 
 
 def _keys(found: Contents) -> pandas.DataFrame:
     import pandas
 
-    table = pandas.DataFrame(found.keys, columns=["key", "digest", "output", "created"])
-    table["created"] = pandas.to_datetime(table["created"], unit="s").dt.floor("s")
+    made = pandas.DataFrame(found.keys, columns=["key", "digest", "output", "created"])
+    made["created"] = pandas.to_datetime(made["created"], unit="s").dt.floor("s")
     results = pandas.Series([key for key, _ in found.results], dtype=object).value_counts()
-    table["results"] = table["key"].map(results).fillna(0).astype(int)
-    return table
+    made["results"] = made["key"].map(results).fillna(0).astype(int)
+    return made
 
 
 def _links(found: Contents) -> pandas.DataFrame:
@@ -175,7 +175,9 @@ def _mounts(mounts: list[CacheMount]) -> pandas.DataFrame:
 
 def mounts(client: Client) -> pandas.DataFrame:
     """The cache mounts of a store; the columns are those of `CacheTables.mounts`."""
-    return _mounts(client.call(lambda builder: cache_mounts(builder.parts)))
+    from bknb.api.frames import table
+
+    return table(_mounts(client.call(lambda builder: cache_mounts(builder.parts))))
 
 
 def save_mount(client: Client, id: str, path: str) -> str:

@@ -24,7 +24,7 @@ from typing import Final, Self
 
 from bknb.builder.parts import Parts
 from bknb.builder.survey import Survey, blobs_of, blocks, survey
-from bknb.cache.gc import Fact, Plan, Verdict, plan, policies_of
+from bknb.cache.gc import Fact, Plan, Verdict, Why, plan, policies_of
 from bknb.cache.tombstones import Tombstone
 from bknb.digest import Digest
 from bknb.errors import BknbError, StoreError
@@ -133,7 +133,7 @@ class Collector:
             return await self._prune(await survey(self._parts), [policy], "prune")
 
     async def plan(self, policies: Sequence[GCPolicy] | None = None) -> Plan:
-        """What would become of every record; the builder's own policies if none are given.
+        """What would become of every record, and of what names keep; the builder's own policies if none are given.
 
         Raises:
             UsageError: a filter is not understood.
@@ -141,7 +141,9 @@ class Collector:
         found = await survey(self._parts)
         if policies is None:
             policies = policies_of(self._parts.settings, found.disk.total)
-        return await asyncio.to_thread(plan, found.facts, policies, now=time.time(), disk=found.disk)
+        decided = await asyncio.to_thread(plan, found.facts, policies, now=time.time(), disk=found.disk)
+        named = (Verdict(image, None, Why.NAMED, image.image) for image in found.images)
+        return Plan(decided.removed, (*decided.kept, *named))
 
     @asynccontextmanager
     async def _alone(self, *, wait: float) -> AsyncIterator[bool]:

@@ -29,16 +29,6 @@ _BLOCK: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class KeptImage:
-    """What only the name of an image keeps: `size` in bytes, without what other names keep too."""
-
-    name: str
-    digest: Digest
-    size: int
-    created: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Shelved:
     """A named image: all blobs that it consists of, and the layers of each of its manifests, bottom first."""
 
@@ -49,10 +39,10 @@ class _Shelved:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All that the store holds."""
+    """All that the store holds: records, and for each named image what only its name keeps, whatever is pruned."""
 
     facts: tuple[Fact, ...]
-    images: tuple[KeptImage, ...]
+    images: tuple[Fact, ...]
     disk: Disk
 
 
@@ -69,9 +59,9 @@ async def survey(parts: Parts) -> Survey:
 def _survey(parts: Parts, shelf: Sequence[_Shelved], held: set[str]) -> Survey:
     sizes = {info.digest: blocks(info.size) for info in parts.content.walk()}
     images = [  # what they keep is taken out of `sizes`: no pruning of records frees it
-        KeptImage(
-            shelved.image.name, shelved.image.target.digest,
-            sum(sizes.pop(digest, 0) for digest in shelved.blobs), shelved.image.updated,
+        Fact(
+            shelved.image.target.digest.short, "internal", sum(sizes.pop(digest, 0) for digest in shelved.blobs),
+            shelved.image.updated, shelved.image.updated, 0, f"image {shelved.image.name}", image=shelved.image.name,
         )
         for shelved in shelf
     ]  # fmt: skip

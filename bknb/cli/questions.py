@@ -34,16 +34,11 @@ def du(words: list[str]) -> int:
         return 0
     from bknb.api.store import disk_usage, usage_of
 
-    asked, as_json = usage_of(found), found.format == "json"
+    asked = usage_of(found)
     with closing(open_client()) as client:
         table = disk_usage(client, filters=asked.filters, until=asked.until, verbose=asked.verbose)
-    total = int(table["size"].sum())
-    _print(table, as_json, "nothing fits" if asked.filters or asked.until else "nothing yet")
-    if not as_json:
-        from bknb.display.amounts import count, size
-
-        free = int(table.loc[~table["in_use"] & ~table["shared"], "size"].sum())
-        print(f"{count(len(table), 'record')}, {size(total)}; bknb prune would free up to {size(free)}")
+    nothing = "nothing fits" if asked.filters or asked.until else "nothing yet"
+    _print(table, found.format == "json", nothing)
     return 0
 
 
@@ -137,26 +132,18 @@ def _print(frame: pandas.DataFrame, as_json: bool, nothing: str = "nothing yet")
     if not len(frame):
         print(nothing)
         return
-    cells = [[name.replace("_", " ") for name in frame.columns]]
-    cells += [[_cell(name, value) for name, value in zip(frame.columns, row, strict=True)]
-              for row in frame.itertuples(index=False)]  # fmt: skip
+    from bknb.api.frames import tabular
+    from bknb.display.amounts import cut
+
+    shown = tabular(frame)
+    cells = [[name.replace("_", " ") for name in shown.names]]
+    cells += [[cut(text, 100) for text in row] for row in shown.rows()]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    right = [frame[name].dtype.kind in "if" for name in frame.columns]
     for row in cells:
         texts = [
             text.rjust(width) if number else text.ljust(width)
-            for text, width, number in zip(row, widths, right, strict=True)
+            for text, width, number in zip(row, widths, shown.numeric, strict=True)
         ]
         print("  ".join(texts).rstrip())
-
-
-def _cell(name: str, value: object) -> str:
-    from bknb.display.amounts import cut, seconds, size
-
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if name == "size" and isinstance(value, int):
-        return size(value)
-    if name == "seconds" and isinstance(value, float):
-        return seconds(value)
-    return cut(str(value), 100)
+    if note := getattr(frame, "note", ""):
+        print(note)

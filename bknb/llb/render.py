@@ -146,7 +146,9 @@ def rows(graph: Definition | State) -> list[dict[str, Any]]:
 
 def frame(graph: Definition | State) -> Any:
     """`rows` as a pandas DataFrame."""
-    return importlib.import_module("pandas").DataFrame(rows(graph))
+    from bknb.frames import Frame
+
+    return Frame(rows(graph))
 
 
 def json_lines(graph: Definition | State) -> str:
