@@ -15,7 +15,7 @@ from bknb import options as words
 from bknb.api import Build, Client, RunningBuild
 from bknb.api.client import set_default_client
 from bknb.api.request import redact
-from bknb.errors import BknbError, BuildCancelled, BuildError, MissError, UnsupportedError
+from bknb.errors import BknbError, BuildCancelled, BuildError, MissError, SourceError, UnsupportedError
 from bknb.errors import UsageError as WrongWords
 from bknb.options import BuildOptions
 from bknb.protocols import Origin
@@ -264,7 +264,7 @@ class BknbMagics(Magics):
         """Show errors of bknb as a cell shows them."""
         try:
             return act()
-        except (WrongWords, UnsupportedError) as error:
+        except (WrongWords, UnsupportedError, SourceError) as error:  # the last: what was named is not there
             raise UsageError(error.message) from None
         except KeyboardInterrupt as error:
             stopped = (

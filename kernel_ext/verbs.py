@@ -34,7 +34,7 @@ _HELP = """%bknb VERB
             beginning of an id, or a saved file)
   replay    what builds of the last commits would have found in the cache: a heat map, what each step costs
             over them, and what another order would have saved (-n 50, -f Dockerfile, REPO/CONTEXT; --help)
-  config    the settings; %config Bknb.NAME=VALUE sets one
+  config    the settings; %config Bknb.NAME=VALUE sets one (Bknb.offline=True: without a network)
   help      this text
 
 %%dockerfile? and %%llb? explain the cells."""

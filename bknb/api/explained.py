@@ -171,7 +171,7 @@ def side(client: Client, build: RecordedBuild | str) -> Seen:
     found = _of_history(client, look) if id else None
     if found is None:
         raise UsageError(
-            f"{id[:80]!r} is no build, and not the beginning of one's id: %bknb history lists them"
+            f"{id[:80]!r} is no build, and not the beginning of one's id: bknb history lists them (%bknb history in a notebook)"
         )
     return found
 

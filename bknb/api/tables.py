@@ -208,9 +208,14 @@ def moved(client: Client, words: Sequence[str], prog: str) -> str:
         UsageError: the words are others.
     """
     acts = {"save": save_mount, "load": load_mount}
-    if len(words) != 3 or words[0] not in acts:
-        word = words[0] if words else ""
+    verb, *rest = words or ("",)
+    if verb not in acts:
         raise UsageError(
-            f"{prog} takes save ID FILE.tar or load ID FILE.tar, or nothing{did_you_mean(word, acts)}"
+            f"{prog} takes save ID FILE.tar or load ID FILE.tar, or nothing{did_you_mean(verb, acts)}"
         )
+    if len(rest) < 2:
+        missing = "the file: FILE.tar" if rest else f"which cache mount, and the file; {prog} lists them"
+        raise UsageError(f"{prog} {verb} ID FILE.tar: say {missing}")
+    if len(rest) > 2:
+        raise UsageError(f"{prog} {verb} ID FILE.tar: {rest[2]!r} is left over (quote a name that has spaces)")
     return acts[words[0]](client, words[1], words[2])

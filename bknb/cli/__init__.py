@@ -38,7 +38,8 @@ _HELP = """bknb: BuildKit, opened up
   bknb --version
 
 In a notebook: %load_ext bknb, then %%dockerfile in a cell.
-State is kept in BKNB_ROOT, or in the platform's user data folder."""
+State is kept in BKNB_ROOT, or in the platform's user data folder. BKNB_OFFLINE=1 reaches no registry: docker.io is then
+served from this machine, with a busybox made of Debian's (%config Bknb.offline = True in a notebook)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +69,9 @@ def _run(words: list[str]) -> int:
     if command in ("--version", "version"):
         print(f"bknb {__version__}")
         return 0
+    if command.startswith("-"):
+        known = ("--version", "--help")
+        raise UsageError(f"unknown option {command}{did_you_mean(command, known)}; bknb help lists them")
     if command not in COMMANDS:
         raise UsageError(
             f"unknown command {command!r}{did_you_mean(command, COMMANDS)}; bknb help lists them"

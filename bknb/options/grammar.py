@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-from bknb.errors import UsageError, did_you_mean
+from bknb.errors import UsageError, nearest
 from bknb.options.values import positive
 
 CALLS = ("build", "check", "lint", "outline", "targets")
@@ -28,7 +28,8 @@ class _Parser(argparse.ArgumentParser):
         unknown = re.match(r"unrecognized arguments: (\S+)(.*)", message)
         if unknown and unknown[1].startswith("-"):
             word = unknown[1].split("=")[0]
-            return f"unknown option {word}{did_you_mean(word, self.words())}; --help lists them all"
+            near = nearest(word.lstrip("-"), [known.lstrip("-") for known in self.words()])
+            return f"unknown option {word}{f' (did you mean --{near}?)' if near else ''}; --help lists them all"
         if unknown and all(action.option_strings for action in self._actions):
             return f"{self.prog} takes options only: {unknown[1]!r} is left over"
         if unknown:

@@ -31,6 +31,10 @@ T = TypeVar("T")
 
 BACKOFF: Final = (1.0, 2.0, 4.0)
 """Seconds before each retry (util/resolver/retryhandler)."""
+_WITHOUT: Final = {
+    "registry-1.docker.io": "; without a network say %config Bknb.offline = True in a notebook, BKNB_OFFLINE=1 in a terminal"
+}
+"""What else can be done where a host is not there: docker.io is served from this machine, if that is asked for."""
 _REDIRECTS: Final = 5
 _LONGEST: Final = 60
 _MAX_ERROR: Final = 64 << 10
@@ -271,7 +275,8 @@ def mapped(host: str) -> Iterator[None]:
         ) from None
     except aiohttp.ClientConnectorError as error:
         reason = error.os_error.strerror or str(error.os_error)
-        raise RegistryError(f"cannot reach {host}: {one_line(reason)}", host=host) from None
+        said = f"cannot reach {host}: {one_line(reason)}{_WITHOUT.get(host, '')}"
+        raise RegistryError(said, host=host) from None
     except (TimeoutError, aiohttp.ServerTimeoutError):
         raise TemporaryError(f"{host} does not answer", host=host) from None
     except (aiohttp.ClientError, ConnectionError, ssl.SSLError) as error:
