@@ -94,6 +94,13 @@ def test_command_explains_its_options(bknb: Shell, command: str, option: str) ->
     ("words", "said"),
     [
         (("biuld", "."), "bknb: unknown command 'biuld' (did you mean build?); bknb help lists them"),
+        (("--verzion",), "bknb: unknown option --verzion (did you mean --version?); bknb help lists them"),
+        (("llb", "--bad"), "bknb: unknown option --bad; --help lists them all"),
+        (("mounts", "save"), "bknb mounts save ID FILE.tar: say which cache mount, and the file; bknb mounts lists them"),
+        (("mounts", "load", "id"), "bknb mounts load ID FILE.tar: say the file: FILE.tar"),
+        (("mounts", "sav"), "bknb mounts takes save ID FILE.tar or load ID FILE.tar, or nothing (did you mean save?)"),
+        (("replay", "-n", "x"), "bknb: -n/--commits: 'x' is not a whole number from 1 up"),
+        (("why", "zzzz"), "bknb: 'zzzz' is no build, and not the beginning of one's id: bknb history lists them"),
         (("frobnicate",), "bknb: unknown command 'frobnicate'; bknb help lists them"),
         (("build",), "bknb build needs a CONTEXT: the folder that COPY reads, such as '.', or '-' for none"),
         (("build", "--tga", "x", "."), "bknb: unknown option --tga (did you mean --tag?); --help lists them all"),
@@ -117,6 +124,27 @@ def test_no_dockerfile_is_one_line_and_one(bknb: Shell, command: str) -> None:
     done = bknb(command, ".")
     assert done.returncode == 1
     assert one_line(done).startswith("bknb: there is no Dockerfile in ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-f", "nope/Dockerfile"), "-f nope/Dockerfile: there is no such file"),
+        (("--target", "zz"), "--target zz: there is no such stage; the stages are base, last"),
+        (("--target", "lats"), "--target lats: there is no such stage (did you mean last?)"),
+        (("--secret", "id=a,src=nofile"), "--secret id=a: "),
+        (("--secret", "id=a,src=."), "--secret id=a: "),
+        (("-o", "type=oci,dest=none/x.tar"), "cannot write "),
+        (("-o", "type=tar,dest=."), "destination "),
+    ],
+)
+def test_what_is_not_there_is_said_before_the_build(bknb: Shell, words: tuple[str, ...], said: str) -> None:
+    """One line, no progress, and nothing is made."""
+    bknb.write("FROM busybox AS base\nFROM base AS Last\nRUN exit 1\n")
+    done = bknb("build", *words, ".")
+    assert done.returncode in (1, 2)
+    assert one_line(done).startswith(f"bknb: {said}")
+    assert [path.name for path in bknb.folder.iterdir()] == ["Dockerfile"]
 
 
 def test_build_prints_plain_progress(bknb: Shell) -> None:
@@ -257,7 +285,8 @@ def test_the_store_in_tables(bknb: Shell) -> None:
     assert [json.loads(line)["name"] for line in bknb("images", "--format=json").stdout.splitlines()] == [
         "demo:latest"
     ]
-    assert "demo" in bknb("history").stdout.decode()
+    assert bknb("build", ".").returncode == 0
+    assert "demo" in bknb("history").stdout.decode() and "Dockerfile in empty" in bknb("history").stdout.decode()
     told = [json.loads(line) for line in bknb("prune", "--explain", "--format", "json").stdout.splitlines()]
     assert sorted(record["id"] for record in told) == sorted(record["id"] for record in listed)
     explained = bknb("prune", "--explain").stdout.decode().splitlines()

@@ -30,6 +30,20 @@ def check_filters(words: Sequence[str], text: str | bytes) -> None:
         _check(word, tree.stages)
 
 
+def check_target(target: str, text: str | bytes) -> None:
+    """Look a ``--target`` up before anything is asked of registries; a number is left to whoever compiles.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    tree = parse(text)
+    names = list(dict.fromkeys(stage.head.name for stage in tree.stages if stage.head.name))
+    if tree.errors or not tree.stages or target.isdecimal() or target.lower() in map(str.lower, names):
+        return
+    known = f"the stages are {', '.join(names)}" if names else "no stage has a name (FROM ... AS NAME)"
+    raise UsageError(f"--target {target}: there is no such stage{did_you_mean(target.lower(), names)}; {known}")
+
+
 def _check(word: str, stages: Sequence[ast.Stage]) -> None:
     name, colon, line = word.rpartition(":") if ":" in word else (word, "", "")
     names = [stage.head.name or f"stage-{number}" for number, stage in enumerate(stages)]

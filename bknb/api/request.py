@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bknb.api.filters import check_filters
+from bknb.api.filters import check_filters, check_target
 from bknb.errors import SourceError, UnsupportedError, UsageError
 from bknb.llb.vertex import Edge
 from bknb.options import BuildOptions, Output
@@ -55,6 +55,8 @@ def build_session(
             directories[f"context:{name}"] = LocalDirectory(folder, tuple(withheld), shared_key=name)
             directories[name] = directories[f"context:{name}"]
     secrets = dict(parse_secret(text) for text in options.secrets)
+    for id, source in secrets.items():
+        source.check(id)
     agents = dict(parse_ssh(text, environ) for text in options.ssh)
     if options.llb:  # what is only compiled names no session, so that it can be built by any other
         return LocalSession(directories, secrets, agents, environ, id="")
@@ -84,6 +86,8 @@ def build_request(
         opts[f"context:{name}"] = where if where.startswith(_REMOTE) else f"local:{name}"
     if options.no_cache_filter and not llb:
         check_filters(options.no_cache_filter, _text(options, session, dockerfile))
+    if options.target and not llb:
+        check_target(options.target, _text(options, session, dockerfile))
     names = (*options.tags, options.target, os.path.basename(options.file))
     title = next((word for word in names if word), "LLB" if llb else "Dockerfile")
     return SolveRequest(
@@ -126,6 +130,7 @@ def exports(options: BuildOptions) -> tuple[ExportRequest, ...]:
 
 def _export(output: Output, options: BuildOptions, names: str) -> ExportRequest:
     attrs = dict(output.attrs)
+    _check_place(output)
     if output.type in ("image", "oci", "docker"):
         if names:
             attrs.setdefault("name", names)
@@ -135,6 +140,24 @@ def _export(output: Output, options: BuildOptions, names: str) -> ExportRequest:
     if options.build_args.get("SOURCE_DATE_EPOCH"):
         attrs.setdefault("source-date-epoch", options.build_args["SOURCE_DATE_EPOCH"] or "")
     return ExportRequest(output.type, attrs)
+
+
+def _check_place(output: Output) -> None:
+    """Whether a file can be made where it shall go; no folder is made for it (docker/buildx, controller/pb/export.go).
+
+    Raises:
+        SourceError: its folder is not there, or it is one.
+    """
+    dest = output.attrs.get("dest", "-")
+    is_file = output.type == "tar" or (
+        output.type in ("oci", "docker") and output.attrs.get("tar", "true").lower() in ("true", "1", "t")
+    )
+    if not is_file or dest == "-":
+        return
+    if os.path.isdir(dest):
+        raise SourceError(f"destination {dest} is a folder: say which file, dest={dest}/out.tar")
+    if not os.path.isdir(os.path.dirname(dest)):
+        raise SourceError(f"cannot write {dest}: there is no folder {os.path.dirname(dest)}; make it first")
 
 
 def _annotation(text: str) -> tuple[str, str]:
@@ -157,7 +180,9 @@ def _dockerfile(options: BuildOptions, context: str) -> str:
     if not options.file and not os.path.exists(path) and os.path.exists(os.path.join(context, "dockerfile")):
         path = os.path.join(context, "dockerfile")
     if not os.path.exists(path):
-        raise SourceError(f"there is no {options.file or 'Dockerfile in ' + context}: name it with -f")
+        if options.file:
+            raise SourceError(f"-f {options.file}: there is no such file (it is looked for from here, not from CONTEXT)")
+        raise SourceError(f"there is no Dockerfile in {context}: name it with -f")
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from bknb.cache.gc import Plan, in_use
 from bknb.display import amounts
 from bknb.errors import UsageError
 from bknb.events import Outcome
+from bknb.record import Record
 from bknb.reference import Reference
 from bknb.settings import DiskSpace, GCPolicy
 
@@ -204,6 +206,13 @@ def usage_of(found: argparse.Namespace) -> UsageOptions:
     return UsageOptions(filters, until, found.verbose)
 
 
+def _title(record: Record) -> str:
+    """What a build is called; one that has only its file's name is told apart by the folder."""
+    folder = os.path.basename(record.context)
+    plain = record.title in ("Dockerfile", "dockerfile") and folder and not record.cell
+    return f"{record.title} in {folder}" if plain else record.title
+
+
 def history(client: Client) -> pandas.DataFrame:
     """The builds so far, newest first: when, what, how long, how many steps were cached, and whether it failed."""
     import pandas
@@ -215,7 +224,7 @@ def history(client: Client) -> pandas.DataFrame:
             {
                 "id": record.id,
                 "started": pandas.Timestamp(record.started, unit="s").floor("s"),
-                "title": record.title,
+                "title": _title(record),
                 "seconds": round(record.finished - record.started, 2),
                 "cached": sum(step.outcome in _CACHED for step in record.steps),
                 "steps": sum(bool(step.command) for step in record.steps),

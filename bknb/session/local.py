@@ -25,6 +25,16 @@ class SecretSource:
     file: str = ""
     data: bytes | None = field(default=None, repr=False)
 
+    def check(self, name: str) -> None:
+        """Whether the file is there, before anything is built (session/secrets/secretsprovider/store.go).
+
+        Raises:
+            SourceError: it is not, or is no file.
+        """
+        if self.file and not os.path.isfile(self.file):
+            missing = "is not a file" if os.path.exists(self.file) else "is not there"
+            raise SourceError(f"--secret id={name}: {self.file} {missing}")
+
     def read(self, name: str, environ: Mapping[str, str]) -> bytes:
         """The secret's bytes.
 
