@@ -44,6 +44,7 @@ class Output:
             )
         if place.exists() and not stat.S_ISREG(place.stat().st_mode):
             return open(place, "wb")
+        place.parent.mkdir(parents=True, exist_ok=True)
         self._beside = place.with_name(f".{place.name}.{secrets.token_hex(6)}")
         return open(self._beside, "xb")
 
