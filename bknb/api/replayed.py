@@ -32,7 +32,7 @@ from bknb.display.replay import ReplayView, render_html, render_text
 from bknb.errors import UsageError
 from bknb.history import History
 from bknb.options import words_parser
-from bknb.options.values import positive
+from bknb.options.values import whole
 from bknb.platforms import Platform
 from bknb.protocols import ImageConfigAnswer
 from bknb.session import LocalSession
@@ -225,7 +225,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add(
         "-n",
         "--commits",
-        type=positive,
+        type=whole,
         default=COMMITS,
         metavar="N",
         help=f"replay the last N commits of the first parents' line; {COMMITS} if absent",

@@ -118,6 +118,14 @@ def hosts(texts: Sequence[str]) -> list[str]:
     return out
 
 
+def whole(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a whole number") from None
+
+
 def positive(text: str) -> int:
     """A whole number from 1 up."""
     if not text.isdigit() or int(text) < 1:
