@@ -180,7 +180,8 @@ def test_words() -> None:
     assert (found.context, found.file, found.commits, found.revisions) == ("app", "x", 7, ("a", "b"))
     assert found.opts == {"build-arg:A": "{commit}", "target": "t"}
     for words, said in {
-        ("--comits", "3"): "unknown option --comits (did you mean --commits?", ("-n", "x"): "-n/--commits: 'x' is not a whole number", ("--build-arg", "A"): "NAME=VALUE",
+        ("--comits", "3"): "unknown option --comits (did you mean --commits?", ("-n", "x"): "-n/--commits: 'x' is not a whole number",
+        ("--build-arg", "A"): "NAME=VALUE",
         ("a", "b"): "one CONTEXT", ("--platform", "a/b/c/d"): "--platform",
     }.items():  # fmt: skip
         with pytest.raises(UsageError) as error:
