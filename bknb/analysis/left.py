@@ -9,28 +9,24 @@ known only at run time, where the moment depends on content that is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from bknb.analysis.doubt import RAN
 from bknb.events import Outcome
-from bknb.protocols import CacheRecord
 from bknb.solver.graph import ActiveVertex
 
 FOUND: Final = (Outcome.DEFINITION, Outcome.CONTENT, Outcome.REMOTE)
 
 
 def may_begin(
-    graph: Sequence[ActiveVertex],
-    blind: Collection[ActiveVertex],
-    is_gone: Callable[[CacheRecord], bool],
+    graph: Sequence[ActiveVertex], blind: Collection[ActiveVertex]
 ) -> tuple[set[ActiveVertex], set[ActiveVertex]]:
     """The vertices that are left before they begin in the prediction, and need not be in a build.
 
     Args:
         graph: every vertex, inputs first, as the prediction has left it.
         blind: those that stand on content that is not known.
-        is_gone: whether a result that the cache knows of cannot be had.
 
     Returns:
         Those that run, unless they are stopped, and those of which that depends on content that is not known.
@@ -41,16 +37,12 @@ def may_begin(
     until: dict[ActiveVertex, int] = {}  # what has ended when nobody wants a vertex any more
     for active in reversed(graph):
         until[active] = keyed[active] if active.status.outcome in FOUND else 0
-        wanted = _any(until[above] for above in active.consumers)
         if active.status.outcome is None:
-            until[active] = wanted
-            if wanted & ~_any(there[given.vertex] for given in active.inputs):
+            until[active] = _any(until[above] for above in active.consumers)
+            if until[active] & ~_any(there[given.vertex] for given in active.inputs):
                 begins.add(active)
-        elif any(above in begins for above in active.consumers) and _is_lost(active, is_gone):
-            until[active] = wanted
-            begins.add(active)
-        if active in begins and any(above in unsure for above in active.consumers):
-            unsure.add(active)
+                if any(above in unsure for above in active.consumers):
+                    unsure.add(active)
     return begins - unsure, begins & unsure
 
 
@@ -74,12 +66,6 @@ def _ended(graph: Sequence[ActiveVertex]) -> tuple[dict[ActiveVertex, int], dict
             keyed[active] = _any(keyed[given.vertex] for given in active.inputs) | (own if active.content else 0)
         there[active] = keyed[active] if active.status.outcome in FOUND else before | own
     return keyed, there
-
-
-def _is_lost(active: ActiveVertex, is_gone: Callable[[CacheRecord], bool]) -> bool:
-    """Whether a vertex that was found, and not looked at further, has no result."""
-    records = [record for edge in active.edges.values() if not edge.done for record in edge.records]
-    return active.status.outcome in FOUND and bool(records) and all(is_gone(record) for record in records)
 
 
 def _is_keyed(active: ActiveVertex) -> bool:

@@ -181,7 +181,7 @@ async def predict(
         doubts = Doubts(list(job.graph), goals, store, worker.stood_in)
         begins: set[ActiveVertex] = set()
         if error is None:
-            begins, unsure = may_begin(list(job.graph), doubts.blind, solver.is_gone)
+            begins, unsure = may_begin(list(job.graph), doubts.blind)
             doubts.idle |= unsure
         return Prediction({active.vertex.digest: _verdict(active, doubts, begins) for active in job.graph}, error)
 

@@ -73,4 +73,7 @@ class Importing:
             for active in asking:
                 board.decide(active, Phase.WAIT, "end", "pull")
         each.tried = True
-        self._found(sweep(self._graph.importing(each)))
+        hits = sweep(self._graph.importing(each))
+        for edge in hits:
+            board.hit(edge)
+        self._found(hits)

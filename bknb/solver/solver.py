@@ -170,11 +170,8 @@ class Solver:
         hits = sweep(active for _, active in pairs.values())
         sizes = self._sizes([edge.records[0].result for edge in hits]) if hits else {}
         now, by_definition = time.time(), Phase.KEY
-        waited_for = []
         for edge in hits:
             board.mark_hit(edge, now, sizes)
-            if edge.waits is not None:  # by another job
-                waited_for.append(edge)
         for job, active in new:
             job.show(active)
             for event in active.status.replay():
@@ -183,35 +180,31 @@ class Solver:
                 if edge.records:
                     job.decide(active, by_definition, "hit", board.taken(edge.records[0]))
                     break
-        self._found(waited_for)
+        if not all(edge.records for edge in targets):
+            self._found(hits)
         return targets
 
     def _propagate(self, active: ActiveVertex, *numbers: int) -> None:
-        self._wake(propagate(active, self._counts, numbers or None))
+        self._found(propagate(active, board.hit, numbers or None))
 
     def _found(self, edges: Sequence[ActiveEdge]) -> None:
-        """What a sweep has found, inputs first."""
-        for edge in edges:
-            if not self._counts(edge):
-                self._propagate(edge.vertex)
-        self._wake(edges)
+        """Look for the results of edges that were found, inputs first, where they may be needed; have who waits go on.
 
-    def _wake(self, edges: Sequence[ActiveEdge]) -> None:
-        """Have those go on that are found; before their inputs, which they may need no more."""
-        for edge in reversed(edges):
-            if edge.waits is not None:
+        Consumers come before their inputs, which they may need no more; those of one whose result is gone are needed.
+        """
+        stack = list(edges)
+        while stack:
+            edge = stack.pop()
+            if edge.done or not edge.records:
+                continue
+            if _is_needed(edge) and self._is_gone(edge.records[0]):
+                self._lose(edge, edge.records[0])
+                stack += edge.vertex.inputs
+                stack += propagate(edge.vertex, board.hit)
+            elif edge.waits is not None:
                 edge.waits.wake()
 
-    def _counts(self, edge: ActiveEdge) -> bool:
-        """Whether an edge that is found counts as cached, which is said; not if somebody waits and the result is gone."""
-        record = edge.records[0]
-        if edge.solving is not None and self.is_gone(record):
-            self._lose(edge, record)
-            return False
-        board.hit(edge)
-        return True
-
-    def is_gone(self, record: CacheRecord) -> bool:
+    def _is_gone(self, record: CacheRecord) -> bool:
         """Whether it is known that the result of a record cannot be had; that of another cache may, until it is loaded."""
         if record.result == SCRATCH or record.load is not None or record.remote:
             return False
@@ -234,9 +227,7 @@ class Solver:
     def _solving(self, edge: ActiveEdge) -> Flight[None]:
         if edge.solving is None:
             edge.solving = self._flight(lambda: self._solve(edge), lambda: setattr(edge, "solving", None))
-            if edge.records and self.is_gone(edge.records[0]):
-                self._lose(edge, edge.records[0])
-                self._propagate(edge.vertex)
+            self._found([edge])
         return edge.solving
 
     def _running(self, active: ActiveVertex) -> Flight[None]:
@@ -389,3 +380,10 @@ class Solver:
                 await maps.aclose()
         for ref in refs:
             await ref.release()
+
+
+def _is_needed(edge: ActiveEdge) -> bool:
+    """Whether somebody waits for an edge, or a consumer that is not found may come to."""
+    return edge.solving is not None or not all(
+        other.done or other.records for above in edge.vertex.consumers for other in above.edges.values()
+    )

@@ -38,13 +38,13 @@ def sweep(vertices: Iterable[ActiveVertex]) -> list[ActiveEdge]:
 
 
 def propagate(
-    start: ActiveVertex, counts: Callable[[ActiveEdge], bool], numbers: Sequence[int] | None = None
+    start: ActiveVertex, hit: Callable[[ActiveEdge], None], numbers: Sequence[int] | None = None
 ) -> list[ActiveEdge]:
     """Work out a vertex again, and everything above it for which that changes something.
 
     Args:
         start: of which something became known.
-        counts: told of each edge that was found; if it does not count, its result is forgotten and another looked for.
+        hit: told of each edge that was found.
         numbers: the inputs of `start` that it became known of; None for all.
 
     Returns:
@@ -61,10 +61,8 @@ def propagate(
             known = edge.records
             changed = update(edge, news) or edge.done or changed
             if edge.records and not known:
-                while edge.records and not counts(edge):
-                    update(edge)
-                if edge.records:
-                    hits.append(edge)
+                hit(edge)
+                hits.append(edge)
         if changed:
             for above, reading in active.consumers.items():
                 if above not in changes:

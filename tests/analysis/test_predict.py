@@ -322,6 +322,24 @@ def test_a_step_may_begin_before_it_is_left(store: SqliteCacheStore, held_up: st
     asyncio.run(run())
 
 
+def test_what_a_step_that_is_left_would_need(store: SqliteCacheStore) -> None:
+    """As `b` may begin before it is left, so may `x`, which it needs and whose result is gone; or neither of them."""
+
+    async def run() -> None:
+        bench = Bench(store)
+        text = "s = source\nm = run! s\nk = run m\nl = run m\na = run k\nx = run s\nb = run x l\ntop = run a b\n"
+        await bench.build(text)
+        lose(bench, "b", "x")
+        found, told = await foresee(bench, text)
+        assert found["b"] is found["x"] is Foreseen.RUN and told.unknown == 0
+        bench.world.gates["x"] = asyncio.Event()
+        await bench.build(text)
+        happened = bench.events.outcomes()
+        assert (happened["b"], happened["x"], happened["top"]) == ("skipped", "cancelled", "definition")
+
+    asyncio.run(run())
+
+
 def test_two_steps_that_may_be_one(store: SqliteCacheStore) -> None:
     """Two steps with one op read a context as a whole, which no cache knows, and by content what is yet to be made."""
 

@@ -43,8 +43,8 @@ async def test_what_is_found_while_it_waits_needs_its_inputs_no_more(bench: Benc
     assert bench.events.outcomes()["a"] == bench.events.outcomes()["c"] == "definition"
 
 
-async def test_a_result_that_is_gone_is_missed_as_soon_as_it_is_wanted(bench: Bench) -> None:
-    """It never counts as cached for whoever waits for it, however long it takes to load; nobody else looks for it."""
+async def test_a_result_that_is_gone_is_missed_where_it_is_found(bench: Bench) -> None:
+    """It does not count as cached for what stands on it, however long it takes to load."""
     graph = "s = source\nm = run! s\nl = run m\na = run l\nb = run a\ntop = run b s*\n"
     await bench.build(graph)
     for result, value in list(bench.world.results.items()):
