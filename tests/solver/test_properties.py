@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from bknb.cache.store import SqliteCacheStore
 from bknb.errors import StepError
+from bknb.events import DecisionEvent, Phase
+from bknb.protocols import Ref
 from tests.fakes import Events, World
 from tests.solver.conftest import Bench
 from tests.solver.oracle import Oracle
+from tests.solver.test_combined import Remote
 
 PARTS = ("", "/part", "/rest")
 
@@ -250,6 +253,64 @@ async def _disturbed(graph: str, files: dict[str, str], steps: list[int], broken
     assert not bench.world.leaked and bench.world.most_running <= limit
 
 
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(graphs(), st.randoms(use_true_random=False))
+def test_jobs_that_import_lose_and_are_cancelled(graph: str, chance: random.Random) -> None:
+    """Jobs at once, results lost here and elsewhere, everything at another pace: as a clean build, and nothing is left."""
+    asyncio.run(asyncio.wait_for(_imported(graph, chance), 30))
+
+
+async def _imported(graph: str, chance: random.Random) -> None:
+    """One of three jobs is cancelled; each may import what another machine has built, of which a third is gone."""
+    here, far = SqliteCacheStore(":memory:"), SqliteCacheStore(":memory:")
+    world = World({f"s{i}": f"part={chance.choice('ab')} rest={chance.choice('xy')}" for i in range(3)})
+    bench = Bench(here, world)
+    for store in chance.choices([here, far], k=3):
+        await Bench(store, world).build(graph, session=f"before {chance.random()}")
+    for result in list(world.results):
+        if chance.random() < 0.35:
+            del world.results[result]
+    world.turns = lambda: chance.choice([0, 0, 1, 3, 8])
+    told = [Events() for _ in range(3)]
+    async with bench.solver(chance.choice([None, 1, 2])) as solver:
+
+        async def job(number: int) -> str:
+            for _ in range(chance.randint(0, 25)):
+                await asyncio.sleep(0)
+            imports = [Slow(far, world)] if chance.random() < 0.6 else []
+            return await bench.build(graph, solver=solver, events=told[number], cache_from=imports)
+
+        tasks = [asyncio.ensure_future(job(number)) for number in range(3)]
+        for _ in range(chance.randint(1, 60)):
+            await asyncio.sleep(0)
+        tasks[0].cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+    clean = await _clean(graph, world.files)
+    assert set(done[1:]) == {clean} and (done[0] == clean or isinstance(done[0], asyncio.CancelledError))
+    assert not world.leaked and world.running == 0
+    for events in told:
+        _check_waits(events)
+    here.close()
+    far.close()
+
+
+class Slow(Remote):
+    """Takes its time for each result."""
+
+    async def _load(self, id: str) -> Ref | None:
+        await self.world.gate(f"load:{id}")
+        return await super()._load(id)
+
+
+def _check_waits(events: Events) -> None:
+    """No output of a step begins to wait for its inputs while it does."""
+    waiting: Counter[str] = Counter()
+    for event in events:
+        if isinstance(event, DecisionEvent) and event.phase is Phase.WAIT and event.causes == ("input",):
+            waiting[event.vertex] += 1 if event.outcome == "begin" else -1
+            assert waiting[event.vertex] <= 1
+
+
 @pytest.mark.slow
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs(), st.lists(st.tuples(CONTENTS, LOSSES), min_size=1, max_size=4), CONTENTS, st.integers(0, 60), edited())
@@ -261,3 +322,4 @@ def test_at_length(
     asyncio.run(_compare(graph, builds))
     asyncio.run(_mutated(states))
     asyncio.run(asyncio.wait_for(_cancelled(graph, files, steps), 30))
+    asyncio.run(asyncio.wait_for(_imported(graph, random.Random(steps)), 30))
