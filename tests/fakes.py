@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from bknb.digest import Digest
@@ -234,8 +234,8 @@ class FakeWorker:
             raise DefinitionError(f"unknown op {name}")
         return FakeOperation(self.world, vertex, name, kind, marks)
 
-    def has(self, result: str) -> bool:
-        return result in self.world.results
+    def missing(self, results: Collection[str]) -> Collection[str]:
+        return [result for result in results if result not in self.world.results]
 
     async def load(self, result: str) -> Ref | None:
         self.world.loaded[result] += 1

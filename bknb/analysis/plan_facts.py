@@ -124,9 +124,9 @@ class BuilderFacts:
         finally:
             await ref.release()
 
-    def present(self, result: str) -> bool:
-        """Whether it can still become files."""
-        return self.refs.has(result)
+    def missing(self, results: Collection[str]) -> Collection[str]:
+        """Those that cannot become files any more."""
+        return self.refs.missing(results)
 
     async def _folder(self, vertex: Vertex) -> Folder:
         known = self.folders.get(vertex.digest)

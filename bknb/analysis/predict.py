@@ -125,8 +125,8 @@ class Facts(Protocol):
             PathError: a file is not there.
         """
 
-    def present(self, result: str) -> bool:
-        """Whether the files of a record are still there."""
+    def missing(self, results: Collection[str]) -> Collection[str]:
+        """Those of some records whose files are not there any more."""
 
 
 async def predict(
@@ -274,7 +274,7 @@ class _Worker:
         self.platforms = (platform,)
         self.stood_in: set[tuple[Digest, int]] = set()
         self._map_of = map_of
-        self._found: dict[str, bool] = {}
+        self._there: set[str] = set()
 
     def resolve(self, vertex: Vertex) -> Operation:
         """The operation of a vertex."""
@@ -284,15 +284,16 @@ class _Worker:
         deps = tuple(self._dep(vertex, number, dep) for number, dep in enumerate(spec.deps))
         return _Operation(vertex, CacheMap(spec.digest, deps, spec.plaintext), self)
 
-    def has(self, result: str) -> bool:
-        """Whether a record is there, or would be."""
-        if result not in self._found:
-            self._found[result] = result.startswith(PLANNED) or self.facts.present(result)
-        return self._found[result]
+    def missing(self, results: Collection[str]) -> Collection[str]:
+        """Those of some records that are not there, and would not be."""
+        unknown = [result for result in results if result not in self._there and not result.startswith(PLANNED)]
+        gone = self.facts.missing(unknown) if unknown else ()
+        self._there.update(result for result in unknown if result not in gone)
+        return gone
 
     async def load(self, result: str) -> Ref | None:
         """A record that is there, or that would be."""
-        return _Nobodys(result) if self.has(result) else None
+        return None if self.missing([result]) else _Nobodys(result)
 
     def _dep(self, vertex: Vertex, number: int, spec: DepSpec) -> Dep:
         selectors = spec.content

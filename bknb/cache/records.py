@@ -269,6 +269,13 @@ class RecordTable:
             self._db.execute("SELECT id, size FROM record WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
         )
 
+    def snapshots(self, ids: Iterable[str]) -> dict[str, str]:
+        """The snapshots of some records, of those that are there; "" of one that has none."""
+        wanted = json.dumps(list(ids))
+        return dict(
+            self._db.execute("SELECT id, snapshot FROM record WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
+        )
+
     def held(self) -> set[str]:
         """Ids that some kernel holds."""
         return {id for (id,) in self._db.execute("SELECT record FROM hold")}

@@ -181,6 +181,13 @@ class DiskRefStore:
     async def commit_each(self, made: Sequence[MutableRef]) -> list[StoredRef]:
         return await several.commit(self, [each for each in made if isinstance(each, StoredMutableRef)])
 
+    def missing(self, ids: Collection[str]) -> Collection[str]:
+        """Those of some records that `get` would not find; nothing is held, and nothing forgotten."""
+        snapshots = self.records.snapshots(ids)
+        if all(snapshots.values()) and len(snapshots) == len(ids) and self.snapshots.are_there(snapshots.values()):
+            return ()  # the usual answer takes one question
+        return [id for id in ids if not self._has(id)]
+
     async def get(self, id: str) -> StoredRef | None:
         ref = self.try_hold(id)  # first: what is held stays while it is looked at
         record = self.records.find(id)
@@ -195,8 +202,7 @@ class DiskRefStore:
                 await self.snapshots.remove(record.snapshot)
         return None
 
-    def has(self, id: str) -> bool:
-        """Whether `get` would find a record; nothing is held, and nothing forgotten."""
+    def _has(self, id: str) -> bool:
         record = self.records.find(id)
         return record is not None and self._is_there(record)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -240,8 +240,8 @@ class Worker(Protocol):
             DefinitionError: an op that this worker does not know.
         """
 
-    def has(self, result: str) -> bool:
-        """Whether `load` would find what a cache record names; nothing is done for it."""
+    def missing(self, results: Collection[str]) -> Collection[str]:
+        """Those of some results that `load` would not find; nothing is done for them."""
 
     async def load(self, result: str) -> Ref | None:
         """The Ref that a cache record names, or None if it is gone."""

@@ -240,8 +240,8 @@ class RefStore(Protocol):
     async def commit_each(self, made: Sequence[MutableRef]) -> Sequence[Ref]:
         """`MutableRef.commit` of several: all or none."""
 
-    def has(self, id: str) -> bool:
-        """Whether `get` would find a record; nothing is held, and nothing forgotten."""
+    def missing(self, ids: Collection[str]) -> Collection[str]:
+        """Those of some records that `get` would not find; nothing is held, and nothing forgotten."""
 
     async def get(self, id: str) -> Ref | None:
         """A hold on a record, or None if it or what it needs is gone."""

@@ -180,38 +180,40 @@ class Solver:
                 if edge.records:
                     job.decide(active, by_definition, "hit", board.taken(edge.records[0]))
                     break
-        if not all(edge.records for edge in targets):
-            self._found(hits)
+        self._found(targets)
+        if not all(edge.records or edge.done for edge in targets):
+            self._found(hits)  # else nobody needs them
         return targets
 
     def _propagate(self, active: ActiveVertex, *numbers: int) -> None:
         self._found(propagate(active, board.hit, numbers or None))
 
     def _found(self, edges: Sequence[ActiveEdge]) -> None:
-        """Look for the results of edges that were found, inputs first, where they may be needed; have who waits go on.
+        """Forget results of edges that were found, inputs first, that are gone; then have those go on who wait.
 
-        Consumers come before their inputs, which they may need no more; those of one whose result is gone are needed.
+        Consumers before their inputs, which they may need no more.
         """
-        stack = list(edges)
-        while stack:
-            edge = stack.pop()
-            if edge.done or not edge.records:
-                continue
-            if _is_needed(edge) and self._is_gone(edge.records[0]):
-                self._lose(edge, edge.records[0])
-                stack += edge.vertex.inputs
-                stack += propagate(edge.vertex, board.hit)
-            elif edge.waits is not None:
+        hits = list(edges)
+        while gone := self._gone(edges):
+            again: list[ActiveEdge] = []
+            for edge in edges:
+                if edge.records and edge.records[0].result in gone:
+                    self._lose(edge, edge.records[0])
+                    again += propagate(edge.vertex, board.hit)
+            hits += again
+            edges = again
+        for edge in reversed(hits):
+            if edge.waits is not None:
                 edge.waits.wake()
 
-    def _is_gone(self, record: CacheRecord) -> bool:
-        """Whether it is known that the result of a record cannot be had; that of another cache may, until it is loaded."""
-        if record.result == SCRATCH or record.load is not None or record.remote:
-            return False
+    def _gone(self, edges: Sequence[ActiveEdge]) -> Collection[str]:
+        """Results of edges that cannot be had; those of other caches may be, until they are loaded."""
+        records = [edge.records[0] for edge in edges if edge.records and not edge.done]
+        local = {each.result for each in records if each.result != SCRATCH and each.load is None and not each.remote}
         try:
-            return not self._worker.has(record.result)
+            return self._worker.missing(local) if local else ()
         except (BknbError, OSError):
-            return False  # `_load` will say why
+            return ()  # `_load` will say why
 
     def _flight(
         self, body: Callable[[], Coroutine[Any, Any, None]], forget: Callable[[], object]
@@ -227,7 +229,6 @@ class Solver:
     def _solving(self, edge: ActiveEdge) -> Flight[None]:
         if edge.solving is None:
             edge.solving = self._flight(lambda: self._solve(edge), lambda: setattr(edge, "solving", None))
-            self._found([edge])
         return edge.solving
 
     def _running(self, active: ActiveVertex) -> Flight[None]:
@@ -380,10 +381,3 @@ class Solver:
                 await maps.aclose()
         for ref in refs:
             await ref.release()
-
-
-def _is_needed(edge: ActiveEdge) -> bool:
-    """Whether somebody waits for an edge, or a consumer that is not found may come to."""
-    return edge.solving is not None or not all(
-        other.done or other.records for above in edge.vertex.consumers for other in above.edges.values()
-    )

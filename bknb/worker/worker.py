@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -118,9 +118,9 @@ class LocalWorker:
             )
         return SourceOperation(vertex, source)
 
-    def has(self, result: str) -> bool:
-        """Whether `load` would find what a cache record names."""
-        return self.refs.has(result)
+    def missing(self, results: Collection[str]) -> Collection[str]:
+        """Those of some results that `load` would not find."""
+        return self.refs.missing(results)
 
     async def load(self, result: str) -> Ref | None:
         """The Ref that a cache record names, or None if it is gone."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -144,8 +144,8 @@ class LightWorker:
     def resolve(self, vertex: Vertex) -> LightOperation:
         return LightOperation(self, vertex)
 
-    def has(self, result: str) -> bool:
-        return result in self.results
+    def missing(self, results: Collection[str]) -> Collection[str]:
+        return [result for result in results if result not in self.results]
 
     async def load(self, result: str) -> Ref | None:
         found = self.results.get(result)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,8 +54,8 @@ class LightFacts:
         found = self.worker.results.get(result)
         return found.tree.digest(selectors) if found is not None else None
 
-    def present(self, result: str) -> bool:
-        return result in self.worker.results
+    def missing(self, results: Collection[str]) -> Collection[str]:
+        return self.worker.missing(results)
 
 
 async def foretell(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -49,9 +49,9 @@ class FakeFacts:
             return None
         return Digest.of_text(read(value, selectors[0].path if selectors else ""))
 
-    def present(self, result: str) -> bool:
+    def missing(self, results: Collection[str]) -> Collection[str]:
         self.asked["present"] += 1
-        return result in self.world.results
+        return [result for result in results if result not in self.world.results]
 
 
 def map_of(vertex: Vertex) -> CacheMapSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 from bknb.analysis.predict import Foreseen, predict
 from bknb.analysis.replay.compile import Compiler, Images
@@ -61,8 +61,8 @@ class Told:
             return self._files(selectors)
         return Digest.of_text(str(self._written(vertex))) if self.truth else None
 
-    def present(self, result: str) -> bool:
-        return True
+    def missing(self, results: Collection[str]) -> Collection[str]:
+        return ()
 
 
 async def compare(seed: int) -> tuple[int, int]:

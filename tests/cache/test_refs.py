@@ -141,6 +141,21 @@ async def test_a_lazy_result_is_gone_with_what_it_is_made_of(desk: Desk) -> None
     assert await desk.store.get(merged.id) is None
 
 
+async def test_what_is_missing_is_told_of_many_at_once(desk: Desk) -> None:
+    """Of what is there with its files, lazy or not, of what has lost them, and of what never was; nothing is forgotten for it."""
+    one = await desk.step(None, "open('a', 'w')")
+    two = await desk.step(None, "open('b', 'w')")
+    merged = await desk.store.merge([one, two], description="both")
+    assert merged is not None
+    ids = [one.id, two.id, merged.id]
+    assert not desk.store.missing(ids) and not desk.store.missing([])
+    assert list(desk.store.missing([*ids, "nothing"])) == ["nothing"]
+    await desk.store.snapshots.remove(two.id)
+    assert list(desk.store.missing(ids)) == [two.id, merged.id]
+    assert {record.id for record in desk.store.records.all()} == set(ids)
+    assert await desk.store.get(two.id) is None
+
+
 async def test_files_that_are_gone_are_a_miss(desk: Desk) -> None:
     """A record without its folder is forgotten, and never an error."""
     one = await desk.step(None, "open('a', 'w')")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import pytest
 
@@ -445,15 +445,15 @@ async def test_a_wait_that_is_cut_short_has_ended(bench: Bench) -> None:
     assert all(told[vertex, "begin"] == told[vertex, "end"] for vertex, _ in told)
 
 
-@pytest.mark.parametrize("broken", ["has", "load"])
+@pytest.mark.parametrize("broken", ["missing", "load"])
 async def test_a_store_that_cannot_answer_has_lost_the_result(bench: Bench, broken: str) -> None:
     """Whether it is asked for a result, or whether there is one: the step runs again."""
 
     class Damaged(FakeWorker):
-        def has(self, result: str) -> bool:
-            if broken == "has":
+        def missing(self, results: Collection[str]) -> Collection[str]:
+            if broken == "missing":
                 raise StoreError("damaged")
-            return True
+            return ()
 
         async def load(self, result: str) -> Ref | None:
             raise StoreError("damaged")

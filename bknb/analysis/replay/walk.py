@@ -7,7 +7,7 @@ that a file is read and a folder is digested once for all of them.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -253,9 +253,9 @@ class _Facts:
             raise found
         return found
 
-    def present(self, result: str) -> bool:
+    def missing(self, results: Collection[str]) -> Collection[str]:
         """Nothing is pruned in a replay."""
-        return True
+        return ()
 
 
 class _Follower:
