@@ -16,6 +16,7 @@ from bknb.analysis.doubt import RAN
 from bknb.events import Outcome
 from bknb.solver.graph import ActiveVertex
 
+LEFT: Final = (None, Outcome.CANCELLED)
 FOUND: Final = (Outcome.DEFINITION, Outcome.CONTENT, Outcome.REMOTE)
 
 
@@ -36,18 +37,23 @@ def may_begin(
     unsure = set(blind)
     until: dict[ActiveVertex, int] = {}  # what has ended when nobody wants a vertex any more
     for active in reversed(graph):
+        moment = _any(until[above] for above in active.consumers)
         until[active] = keyed[active] if active.status.outcome in FOUND else 0
-        if active.status.outcome is None:
-            until[active] = _any(until[above] for above in active.consumers)
-            if until[active] & ~_any(there[given.vertex] for given in active.inputs):
+        if active.status.outcome in LEFT:
+            until[active] = moment
+            if moment & ~there[active] and _is_wanted(active, begins):
                 begins.add(active)
                 if any(above in unsure for above in active.consumers):
                     unsure.add(active)
+        elif active in blind and active.status.outcome in RAN and there[active] & ~moment and not _is_taken(active):
+            begins.add(active)  # it was done before it could be stopped, and need not be
     return begins - unsure, begins & unsure
 
 
 def _ended(graph: Sequence[ActiveVertex]) -> tuple[dict[ActiveVertex, int], dict[ActiveVertex, int]]:
     """Which steps and looks at content, a bit each, have ended when a vertex has its keys, and when it has its result.
+
+    Of one that is left it is what has ended when it begins: its inputs are there, and their content has been looked at.
 
     Of ``m = run! s``, ``k = run m``, ``a = run k`` the first two ran and the third was found: `m` has ended when `k` has
     its result, both have when `a` has its keys, and so they have when `a` has its result.
@@ -58,14 +64,25 @@ def _ended(graph: Sequence[ActiveVertex]) -> tuple[dict[ActiveVertex, int], dict
     for active in graph:
         before = _any(there[given.vertex] for given in active.inputs)
         ran = active.status.outcome in RAN
-        own = following if ran or active.content else 0
-        following <<= bool(own)
+        looked, done = (following if active.content else 0), (following << 1 if ran else 0)
+        following <<= 2 if looked or done else 0
         if ran and not _is_keyed(active):
-            keyed[active] = before | own
+            keyed[active] = before | looked | done
         else:
-            keyed[active] = _any(keyed[given.vertex] for given in active.inputs) | (own if active.content else 0)
-        there[active] = keyed[active] if active.status.outcome in FOUND else before | own
+            keyed[active] = _any(keyed[given.vertex] for given in active.inputs) | looked
+        there[active] = keyed[active] if active.status.outcome in FOUND else before | looked | done
     return keyed, there
+
+
+def _is_taken(active: ActiveVertex) -> bool:
+    """Whether somebody needed the result of a vertex that ran: whoever asked for it, to run, or for its content."""
+    uses = [(above, number) for above, numbers in active.consumers.items() for number in numbers]
+    return not uses or any(above.status.outcome in RAN or number in above.content for above, number in uses)
+
+
+def _is_wanted(active: ActiveVertex, begins: Collection[ActiveVertex]) -> bool:
+    """Whether somebody waited for a vertex, or would have if that had begun."""
+    return any(edge.wanted for edge in active.edges.values()) or any(above in begins for above in active.consumers)
 
 
 def _is_keyed(active: ActiveVertex) -> bool:

@@ -182,7 +182,7 @@ async def predict(
         begins: set[ActiveVertex] = set()
         if error is None:
             begins, unsure = may_begin(list(job.graph), doubts.blind)
-            doubts.idle |= unsure
+            doubts.idle |= unsure - goals
         return Prediction({active.vertex.digest: _verdict(active, doubts, begins) for active in job.graph}, error)
 
 

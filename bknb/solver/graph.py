@@ -45,6 +45,7 @@ class ActiveEdge(Struct, eq=False):
         closed: nothing more can be said about its keys before it is realised.
         done: it is realised: `ref` is its result (None is scratch), `result_keys` the keys of that result.
         solving: the flight that realises it; `waits` is what that waits for.
+        wanted: such a flight has been under way.
     """
 
     vertex: ActiveVertex
@@ -61,6 +62,7 @@ class ActiveEdge(Struct, eq=False):
     result_keys: tuple[str, ...] = ()
     solving: Flight[None] | None = None
     waits: Waits | None = None
+    wanted: bool = False
 
     def __post_init__(self) -> None:
         if count := len(self.vertex.inputs):

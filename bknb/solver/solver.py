@@ -245,7 +245,7 @@ class Solver:
         active = edge.vertex
         waiting = False
         with Waits() as waits:
-            edge.waits = waits
+            edge.waits, edge.wanted = waits, True
             try:
                 while not edge.done:
                     if edge.records:
