@@ -15,7 +15,7 @@ SIBLINGS, IN_ORDER = "siblings that never import each other", "each may import t
 
 # A module imports from lower rows, from its own package, and IN_ORDER also from what stands before it there.
 FLOORS = (  # first the vocabulary, then the models, the mechanisms, the compositions, ..., the notebook
-    (IN_ORDER, "errors digest gojson platforms reference flight garbage patterns tables frames owner beneath shim pb"),
+    (IN_ORDER, "errors digest gojson platforms reference flight garbage patterns tables owner beneath shim pb"),
     (IN_ORDER, "plain events options oci llb record settings keys protocols"),
     (SIBLINGS, "frontend solver content registry snapshot cache executor network session config display"),
     (IN_ORDER, "layers"),
@@ -24,7 +24,7 @@ FLOORS = (  # first the vocabulary, then the models, the mechanisms, the composi
     (IN_ORDER, "api doctor cli __main__"),
     (SIBLINGS, "kernel_ext"),
 )
-LIBRARIES = {0: {"google", "pandas"}, 1: {"google", "msgspec"}}  # beside the standard library; higher rows are free
+LIBRARIES = {0: {"google"}, 1: {"google", "msgspec"}}  # beside the standard library; higher rows are free
 SHIM_IMPORTS = {"shim", "beneath", "errors", "patterns"}  # its process: these and the standard library
 STANDARD = sys.stdlib_module_names | {"compression", "backports"}  # zstd: Python 3.14's, and its backport
 NOTEBOOK = {"IPython", "ipywidgets", "anywidget", "traitlets", "ipykernel", "jupyter_client", "kernel_ext"}

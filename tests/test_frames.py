@@ -9,8 +9,7 @@ from typing import Any
 import pandas
 import pytest
 
-from bknb.api.frames import table
-from bknb.frames import Frame
+from bknb.api.frames import Frame, table
 
 COMMANDS = ['RUN name="$name"; echo $name', "RUN echo $HOME $PATH", "RUN echo $HOME $PATH"]
 

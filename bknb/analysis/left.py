@@ -30,7 +30,8 @@ def may_begin(
         blind: those that stand on content that is not known.
 
     Returns:
-        Those that run, unless they are stopped, and those of which that depends on content that is not known.
+        Those that run, unless they are stopped, and those of which that depends on content that is not known: also such
+        that have run here for nobody, and may be stopped in a build.
     """
     keyed, there = _ended(graph)
     begins: set[ActiveVertex] = set()

@@ -98,7 +98,7 @@ def build_request(
         max_parallelism=options.max_parallelism,
         entitlements=options.allow,
         title=title,
-        origin=replace(origin, context=origin.context or context, dockerfile=file),
+        origin=replace(origin, context=origin.context or ("" if options.context == "-" else context), dockerfile=file),
         compile_only=options.llb or options.call != "build",
         fail_on_miss=options.fail_on_miss,
     )

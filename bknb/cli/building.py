@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from bknb import options
 from bknb.errors import BuildError, UsageError
-from bknb.protocols import Origin
 
 if TYPE_CHECKING:
     from bknb.api import Build, Client, RunningBuild
@@ -101,7 +100,7 @@ def open_client(runtime: str = "auto") -> Client:
 def _plan(client: Client, found: options.BuildOptions) -> int:
     """Print what the build would do; with ``--fail-on-miss`` it is an error if a step would run."""
     text = sys.stdin.buffer.read() if found.file == "-" else None
-    plan = client.plan(options.with_environment(found, os.environ), dockerfile=text, origin=_origin(found))
+    plan = client.plan(options.with_environment(found, os.environ), dockerfile=text)
     if not found.quiet:
         print(plan)
     if found.fail_on_miss:
@@ -111,13 +110,7 @@ def _plan(client: Client, found: options.BuildOptions) -> int:
 
 def _start(client: Client, found: options.BuildOptions) -> RunningBuild:
     text = sys.stdin.buffer.read() if found.file == "-" else None
-    return client.start(options.with_environment(found, os.environ), dockerfile=text, origin=_origin(found))
-
-
-def _origin(found: options.BuildOptions) -> Origin:
-    """The folder: by it builds of the history are told apart, and compared with one another."""
-    context = found.context or "."
-    return Origin(context="" if context == "-" else os.path.abspath(os.path.expanduser(context)))
+    return client.start(options.with_environment(found, os.environ), dockerfile=text)
 
 
 def _show(running: RunningBuild, found: options.BuildOptions) -> int:

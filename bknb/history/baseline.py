@@ -2,10 +2,11 @@
 
 The rule: the last run of the same cell. Where there is none, or it was of another Dockerfile, the last build of the
 same tag from the same folder; else the last of the same Dockerfile, folder and ``--target``, and then of any target;
-of a Dockerfile that was written in a cell the last one in that notebook. A build of the same cell, tag or file has to be like it (half
-of its steps have a counterpart); one that only stands in the same notebook has to be the same but for an edit
-(more than half of its instructions are there word for word). A build that failed is taken where no other is.
-What is like none of them was built for the first time.
+of a Dockerfile that was written in a cell the last one in that notebook.
+
+A build of the same cell, tag or file has to be like it (half of its steps have a counterpart); one that only stands in
+the same notebook has to be the same but for an edit (more than half of its instructions are there word for word). A
+build that failed is taken where no other is. What is like none of them was built for the first time.
 """
 
 from __future__ import annotations

@@ -146,9 +146,7 @@ def rows(graph: Definition | State) -> list[dict[str, Any]]:
 
 def frame(graph: Definition | State) -> Any:
     """`rows` as a pandas DataFrame."""
-    from bknb.frames import Frame
-
-    return Frame(rows(graph))
+    return importlib.import_module("pandas").DataFrame(rows(graph))
 
 
 def json_lines(graph: Definition | State) -> str:
