@@ -30,8 +30,8 @@ PAUSE: Final = 0.3
 begin the next. A kill in the meantime loses the record, and nothing that was built."""
 
 _SCHEMA: Final = """
-CREATE TABLE build(id TEXT PRIMARY KEY, started REAL NOT NULL, target TEXT NOT NULL, record BLOB NOT NULL);
-CREATE INDEX build_target ON build(target, id);
+CREATE TABLE build(id TEXT PRIMARY KEY, started REAL NOT NULL, record BLOB NOT NULL);
+CREATE TABLE target(name TEXT NOT NULL, build TEXT NOT NULL, PRIMARY KEY(name, build)) WITHOUT ROWID;
 CREATE TABLE text(digest TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE refers(build TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(build, digest)) WITHOUT ROWID;
 CREATE INDEX refers_digest ON refers(digest);
@@ -43,10 +43,12 @@ CREATE INDEX used_result ON used(result);
 CREATE TABLE made(result TEXT PRIMARY KEY, build TEXT NOT NULL, seconds REAL NOT NULL) WITHOUT ROWID;
 """
 
-_TARGETS: Final = """CREATE TABLE IF NOT EXISTS target(
-  name TEXT NOT NULL, build TEXT NOT NULL, PRIMARY KEY(name, build)
-) WITHOUT ROWID"""
-"""Apart from the rest: files of earlier versions are without it."""
+_TAKE_OVER: Final = (
+    "DROP INDEX build_target",
+    "ALTER TABLE build DROP COLUMN target",
+    "CREATE TABLE IF NOT EXISTS target(name TEXT NOT NULL, build TEXT NOT NULL, PRIMARY KEY(name, build)) WITHOUT ROWID",
+)
+"""For a file of an earlier version, in which a build had one target."""
 
 Work = Callable[[], None]
 
@@ -84,7 +86,9 @@ class History:
     def __init__(self, path: Path) -> None:
         self._db = connect(path, _SCHEMA, SCHEMA_NUMBER)
         with transaction(self._db) as db:
-            db.execute(_TARGETS)
+            if "target" in [name for _, name, *_ in db.execute("PRAGMA table_info(build)")]:
+                for statement in _TAKE_OVER:
+                    db.execute(statement)
         self._lock = threading.Lock()
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
@@ -135,7 +139,7 @@ class History:
         Raises:
             StoreError: it cannot be written.
         """
-        row = (record.id, record.started, next(iter(record.targets), ""), zlib.compress(record.to_bytes(), 1))
+        row = (record.id, record.started, zlib.compress(record.to_bytes(), 1))
         made = [
             (result, record.id, step.seconds)
             for step in record.steps
@@ -144,7 +148,7 @@ class History:
             if result
         ]
         with self._lock, transaction(self._db) as db:
-            db.execute("INSERT OR REPLACE INTO build VALUES (?, ?, ?, ?)", row)
+            db.execute("INSERT OR REPLACE INTO build VALUES (?, ?, ?)", row)
             db.executemany(
                 "INSERT OR IGNORE INTO text VALUES (?, ?)", [(text.digest, text.data) for text in texts]
             )

@@ -120,11 +120,14 @@ def test_a_later_build_is_no_baseline(history: History) -> None:
 
 
 def test_a_file_of_an_earlier_version_is_used(tmp_path: Path) -> None:
-    """It has no table of targets: its builds are no baselines, those that follow are."""
+    """Its builds have one target each, in a column: they are no baselines, those that follow are."""
     history = History(tmp_path / "history.db")
     history.close()
     with closing(sqlite3.connect(tmp_path / "history.db")) as db:
         db.execute("DROP TABLE target")
+        db.execute("DROP TABLE build")
+        db.execute("CREATE TABLE build(id TEXT PRIMARY KEY, started REAL NOT NULL, target TEXT NOT NULL, record BLOB NOT NULL)")
+        db.execute("CREATE INDEX build_target ON build(target, id)")
     history = History(tmp_path / "history.db")
     builds = Builds(history)
     assert builds.before(request("a"), COPY, LIST) is None
